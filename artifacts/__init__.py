@@ -1,0 +1,1 @@
+"""The ground floor: the store, manifests, decisions and lineage questions. Knows no stage and no Prefect."""

@@ -1,0 +1,125 @@
+"""`manifest.json`: what an artifact is, how it was made and what is in it. Its presence is the commit mark.
+
+The JSON schema is published as `docs/manifest.schema.json` (`python -m artifacts.manifest` prints it).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from artifacts.digest import canonical_json, digest_json
+from artifacts.errors import RunError
+
+MANIFEST_VERSION = 1
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class FileEntry(Strict):
+    """One file of the artifact, by its path relative to the artifact's folder."""
+
+    sha256: str
+    bytes: int
+    rows: int | None = Field(None, description="rows, for Parquet files")
+
+
+class InputEntry(Strict):
+    """An artifact that was read, under the name that the stage knows it by."""
+
+    name: str
+    artifact: str = Field(description="stage@recipe")
+    content: str = Field(description="content digest, 64 hex digits")
+
+
+class SourceEntry(Strict):
+    """An external file that was read: never by its path, always by its hash."""
+
+    name: str = Field(description="file name, or name in its data manifest")
+    manifest: str | None = Field(None, description="name of the data manifest that lists it")
+    role: str | None = None
+    licence: str | None = None
+    url: str | None = None
+    sha256: str
+    bytes: int
+
+
+class Counts(Strict):
+    """The row account: rows_in = kept + dropped + failed. All null for a stage that reads no rows."""
+
+    rows_in: int | None = None
+    kept: int | None = None
+    dropped: int | None = None
+    failed: int | None = None
+    reasons: dict[str, int] = Field(default_factory=dict, description="dropped and failed rows by reason")
+
+
+class RunBlock(Strict):
+    """When, where and by what it was made. Outside every digest: equal builds differ here."""
+
+    run_id: str | None = None
+    started: str
+    finished: str
+    seconds: float
+    host: str
+    pid: int
+    timings: dict[str, float] = Field(default_factory=dict)
+
+
+class Manifest(Strict):
+    manifest_version: int = MANIFEST_VERSION
+    stage: str
+    stage_version: int
+    recipe: str = Field(description="16 hex digits: hash of stage, version, config, seed and input contents")
+    content: str = Field(description="64 hex digits: hash of the content files' paths and hashes")
+    seed: int
+    config: dict[str, Any]
+    outside_recipe: dict[str, Any] = Field(default_factory=dict, description="settings that never change a result")
+    inputs: list[InputEntry] = Field(default_factory=list)
+    sources: list[SourceEntry] = Field(default_factory=list)
+    files: dict[str, FileEntry]
+    counts: Counts = Field(default_factory=Counts)
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    code: dict[str, str] = Field(default_factory=dict, description="commit and version of crawl2chat")
+    environment: dict[str, str] = Field(default_factory=dict, description="versions of what the result depends on")
+    run: RunBlock
+    checksum: str = Field("", description="SHA-256 of this manifest's canonical JSON with an empty checksum")
+
+    def sealed(self) -> Manifest:
+        """A copy whose checksum covers everything else in it."""
+        return self.model_copy(update={"checksum": self._checksum()})
+
+    def _checksum(self) -> str:
+        return digest_json({**self.model_dump(mode="json"), "checksum": ""})
+
+    def dumps(self) -> str:
+        """The exact text of `manifest.json`: one canonical spelling, so that any flipped byte shows."""
+        return json.dumps(json.loads(canonical_json(self.model_dump(mode="json"))), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def loads(cls, text: str, where: str, check: bool = False) -> Manifest:
+        """Parse; with `check`, also hold the checksum and the spelling against the content.
+
+        Raises:
+            RunError: it is not a manifest, or (with `check`) was altered after it was written.
+        """
+        try:
+            manifest = cls.model_validate_json(text)
+        except ValueError as error:
+            raise RunError(f"{where}: not a readable manifest: {str(error).splitlines()[0]}") from error
+        if check and (manifest.checksum != manifest._checksum() or manifest.dumps() != text):
+            raise RunError(f"{where}: altered after it was written (its checksum does not match)")
+        return manifest
+
+
+def main() -> None:
+    """Print the JSON schema of manifests."""
+    print(json.dumps(Manifest.model_json_schema(), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,305 @@
+"""The store: where artifacts live, how they are found, and how one comes to be (atomically).
+
+Layout: `<store>/<stage>/<recipe>.<content>/manifest.json` and the artifact's files beside it. The store is any path or
+fsspec URL. On a local disk an artifact appears by one `rename`; on an object store its `manifest.json` is written last
+and is the commit mark. A folder without a manifest is not an artifact and is never read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from artifacts.digest import SHORT
+from artifacts.errors import RunError, UserError
+from artifacts.manifest import Manifest
+
+PRIVATE = (".work", ".tmp", ".cache", "runs", "reports")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One committed artifact. Equal when recipe and content are."""
+
+    store: Store = field(compare=False, repr=False)
+    stage: str
+    recipe: str
+    content: str  # the first 16 hex digits, as in the folder's name
+
+    @property
+    def ref(self) -> str:
+        return f"{self.stage}@{self.recipe}"
+
+    @property
+    def folder(self) -> str:
+        """Relative to the store."""
+        return f"{self.stage}/{self.recipe}.{self.content}"
+
+    @property
+    def path(self) -> str:
+        """The artifact's folder, as a person or another program would open it."""
+        return self.store.join(self.folder)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        where = f"{self.folder}/manifest.json"
+        return Manifest.loads(self.store.read_text(where), where)
+
+    def local(self) -> Path:
+        """A local folder with the artifact's files (the artifact itself on a local store, else a cached copy)."""
+        return self.store.localise(self)
+
+    def files(self, table: str) -> list[Path]:
+        """Local Parquet files of one of its tables (`data`, `decisions`, …), in order. Empty if it has none."""
+        names = sorted(name for name in self.manifest.files if name.startswith(f"{table}/") and name.endswith(".parquet"))
+        root = self.local()
+        return [root / name for name in names]
+
+
+class Store:
+    """A store at `url`. Cheap to make; reads the disk when asked."""
+
+    def __init__(self, url: str | Path) -> None:
+        text = str(url)
+        self.remote = "://" in text and not text.startswith("file://")
+        if not self.remote:
+            text = os.path.abspath(text.removeprefix("file://"))
+        self.url = text.rstrip("/") or "/"
+        self.fs: Any
+        try:
+            self.fs, self.root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise UserError(f"store {text!r}: {error}") from error
+
+    # --- paths and small files
+
+    def join(self, relative: str) -> str:
+        return f"{self.url}/{relative}"
+
+    def _full(self, relative: str) -> str:
+        return f"{self.root}/{relative}"
+
+    def read_text(self, relative: str) -> str:
+        try:
+            with self.fs.open(self._full(relative), "rb") as stream:
+                data: bytes = stream.read()
+        except FileNotFoundError as error:
+            raise UserError(f"{self.join(relative)}: no such file in the store") from error
+        return data.decode("utf8", errors="replace")
+
+    def write_text(self, relative: str, text: str) -> None:
+        """Write a small file as a whole: nobody ever sees half of it."""
+        if self.remote:
+            with self.fs.open(self._full(relative), "wb") as stream:
+                stream.write(text.encode())
+            return
+        target = Path(self._full(relative))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        partial.write_text(text, encoding="utf8")
+        os.replace(partial, target)
+
+    def list_dir(self, relative: str) -> list[str]:
+        """Names in a folder of the store, sorted; none if the folder is not there."""
+        self.fs.invalidate_cache()
+        try:
+            entries = self.fs.ls(self._full(relative) if relative else self.root, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted({str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries})
+
+    # --- finding
+
+    def stages(self) -> list[str]:
+        return [name for name in self.list_dir("") if not name.startswith(".") and name not in PRIVATE]
+
+    def artifacts(self, stage: str | None = None) -> list[Artifact]:
+        """Committed artifacts, oldest first within a stage."""
+        found = []
+        for name in [stage] if stage else self.stages():
+            for folder in self.list_dir(name):
+                recipe, dot, content = folder.partition(".")
+                if dot and len(recipe) == SHORT and self.fs.exists(self._full(f"{name}/{folder}/manifest.json")):
+                    found.append(Artifact(self, name, recipe, content))
+        return sorted(found, key=lambda a: (a.stage, self._finished(a), a.recipe))
+
+    @staticmethod
+    def _finished(artifact: Artifact) -> str:
+        try:
+            return artifact.manifest.run.finished
+        except (RunError, UserError):
+            return ""  # verify names it; listing the others must go on
+
+    def find(self, stage: str, recipe: str) -> Artifact | None:
+        """The artifact of a recipe (the newest, should a forced rebuild have given another content), or None."""
+        matches = [
+            Artifact(self, stage, recipe, folder.partition(".")[2])
+            for folder in self.list_dir(stage)
+            if folder.startswith(f"{recipe}.") and self.fs.exists(self._full(f"{stage}/{folder}/manifest.json"))
+        ]
+        return max(matches, key=self._finished, default=None)
+
+    def resolve(self, ref: str) -> Artifact:
+        """The artifact of `stage@recipe`, a unique prefix of a recipe, or `stage@latest`.
+
+        Raises:
+            UserError: it names none, or more than one.
+        """
+        stage, at, name = ref.partition("@")
+        if not at:
+            stage, name = (ref, "latest") if ref in self.stages() else ("", ref)
+        if name == "latest":
+            found = self.artifacts(stage)[-1:]
+        else:
+            recipe, _, content = name.partition(".")
+            if not recipe:
+                raise UserError(f"{ref!r}: an artifact is named stage@recipe, a unique prefix of it, or stage@latest")
+            every = self.artifacts(stage or None)
+            matches = [a for a in every if a.recipe.startswith(recipe) and a.content.startswith(content)]
+            found = list({(a.stage, a.recipe): a for a in matches}.values())
+        if not found:
+            raise UserError(f"{ref!r}: no such artifact in {self.url} (see `crawl2chat ls`)")
+        if len(found) > 1:
+            raise UserError(f"{ref!r} is not unique: " + ", ".join(a.ref for a in found))
+        return found[0]
+
+    # --- local copies
+
+    def localise(self, artifact: Artifact) -> Path:
+        if not self.remote:
+            return Path(self._full(artifact.folder))
+        target = self.scratch_root() / "copies" / artifact.folder
+        if not (target / "manifest.json").exists():
+            partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+            for name in [*artifact.manifest.files, "manifest.json"]:
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                self.fs.get_file(self._full(f"{artifact.folder}/{name}"), str(partial / name))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _rename_or_keep(partial, target)
+        return target
+
+    def scratch_root(self) -> Path:
+        """Where drafts and checkpoints lie: inside a local store (so that commit is a rename), else a cache folder."""
+        if not self.remote:
+            return Path(self.root)
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        return cache / "crawl2chat" / self.url.replace("://", "_").replace("/", "_")
+
+    # --- making one
+
+    @contextmanager
+    def draft(self, stage: str, recipe: str) -> Iterator[Draft]:
+        """A temporary folder that `commit` turns into an artifact; removed in every other case.
+
+        `Draft.work` outlives a crash: it belongs to the recipe and holds checkpoints until the recipe is committed.
+        Two builders of one recipe get a folder each; only the first has the resumable `work` folder.
+        """
+        root = self.scratch_root()
+        (root / ".tmp").mkdir(parents=True, exist_ok=True)
+        _sweep(root / ".tmp")
+        folder = Path(tempfile.mkdtemp(prefix=f"{stage}-{recipe}-{os.getpid()}-", dir=root / ".tmp"))
+        # The lock says whose draft this is for as long as the process lives, however it dies.
+        with open(folder / ".locking", "w") as own, _work_folder(root, stage, recipe, folder) as work:
+            fcntl.flock(own, fcntl.LOCK_EX)
+            os.rename(folder / ".locking", folder / ".lock")
+            (folder / "files").mkdir()
+            try:
+                yield Draft(folder / "files", work)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def commit(self, draft: Draft, manifest: Manifest, force: bool = False) -> Artifact:
+        """Make the draft an artifact. If its recipe was committed meanwhile, that one wins and is returned.
+
+        With `force` an artifact of another content stands beside the old one and is the newer of the two.
+        """
+        sealed = manifest.sealed()
+        artifact = Artifact(self, sealed.stage, sealed.recipe, sealed.content[:SHORT])
+        with self._committing(sealed.stage, sealed.recipe):
+            winner = self.find(sealed.stage, sealed.recipe)
+            if winner is not None and (not force or winner.content == artifact.content):
+                shutil.rmtree(draft.work, ignore_errors=True)
+                return winner
+            if self.remote:
+                for name in sealed.files:
+                    self.fs.put_file(str(draft.folder / name), self._full(f"{artifact.folder}/{name}"))
+                self.write_text(f"{artifact.folder}/manifest.json", sealed.dumps())
+            else:
+                _write_durably(draft.folder / "manifest.json", sealed.dumps())
+                target = Path(self._full(artifact.folder))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists():  # a folder without a manifest: what is left of a damaged artifact
+                    shutil.rmtree(target)
+                os.rename(draft.folder, target)
+        shutil.rmtree(draft.work, ignore_errors=True)
+        return artifact
+
+    @contextmanager
+    def _committing(self, stage: str, recipe: str) -> Iterator[None]:
+        locks = self.scratch_root() / ".tmp"
+        locks.mkdir(parents=True, exist_ok=True)
+        with open(locks / f"commit-{stage}-{recipe}.lock", "w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+        (locks / f"commit-{stage}-{recipe}.lock").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An artifact in the making: `folder` becomes it, `work` survives a crash and goes on to the next attempt."""
+
+    folder: Path
+    work: Path
+
+
+@contextmanager
+def _work_folder(root: Path, stage: str, recipe: str, private: Path) -> Iterator[Path]:
+    work = root / ".work" / f"{stage}-{recipe}"
+    work.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{work}.lock", "w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            work = private / "work"  # another process builds the same recipe and owns the resumable folder
+        work.mkdir(parents=True, exist_ok=True)
+        yield work
+        Path(stream.name).unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the drafts of processes that are gone: those whose lock nobody holds."""
+    for draft in folder.iterdir():
+        lock = draft / ".lock"
+        if not lock.exists():
+            continue
+        with open(lock) as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write_durably(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _rename_or_keep(partial: Path, target: Path) -> None:
+    try:
+        os.rename(partial, target)
+    except OSError:  # somebody else made the same copy first
+        shutil.rmtree(partial, ignore_errors=True)

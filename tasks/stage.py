@@ -1,0 +1,453 @@
+"""The contract between a stage, the store and whatever schedules it.
+
+A stage is a pure function of its inputs, its config and a seed. It sees only a `StageContext`, so the same `run` works
+from a test, a notebook, a worker of a cluster and Prefect. `execute` decides by content whether there is anything to do
+(DESIGN section 3), and commits what the stage wrote after checking its row account.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from artifacts.card import write_card
+from artifacts.digest import content_digest, digest_file, recipe_digest
+from artifacts.errors import AccountError, RunError, UserError
+from artifacts.manifest import Counts, FileEntry, InputEntry, Manifest, RunBlock, SourceEntry
+from artifacts.reader import InputTable
+from artifacts.sources import Source
+from artifacts.store import Artifact, Draft, Store
+from artifacts.tables import DECISIONS, TableKind
+from artifacts.writer import TableWriter
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class StageConfig(BaseModel):
+    """Base of every stage's config section: unknown fields are errors, values are checked and then frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def outside_recipe(default: Any = ..., **keywords: Any) -> Any:
+    """A config field that never changes a result (workers, paths, devices): it does not enter the recipe."""
+    return Field(default, json_schema_extra={"outside_recipe": True}, **keywords)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a stage's `run` returns: its row account and its figures.
+
+    The account is checked at commit. A stage that writes a `decisions` table may leave the counts None: they are taken
+    from it, with the reasons. A stage that reads no rows leaves them None too. `metrics` must hold no times.
+    """
+
+    rows_in: int | None = None
+    kept: int | None = None
+    dropped: int | None = None
+    failed: int | None = None
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Progress(Protocol):
+    """Where a stage says how far it is. `total` may be None while unknown; `what` is a few words."""
+
+    def __call__(self, done: int, total: int | None, what: str) -> None: ...
+
+
+class Mapper(Protocol):
+    """Applies a module-level function to items, possibly elsewhere and at once; yields results in item order."""
+
+    def __call__(self, function: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]: ...
+
+
+def serial_map(function: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
+    """The mapper of tests and notebooks: one item after the other, here."""
+    return map(function, items)
+
+
+def no_progress(done: int, total: int | None, what: str) -> None:
+    """The progress reporter of tests."""
+
+
+@dataclass
+class StageContext:
+    """All that a stage sees.
+
+    Attributes:
+        config: the stage's own config section, an instance of `Stage.config`.
+        inputs: input name to artifacts; a name that was not given has an empty list.
+        sources: the external files that `Stage.sources` named, checked against their hashes and local.
+        folder: the draft: files written here (by `path`) become the artifact.
+        work: survives a crash and is handed to the next attempt at the same recipe: for checkpoints.
+        map: see `Mapper`. Functions and items must pickle.
+    """
+
+    stage: Stage
+    config: Any
+    seed: int
+    inputs: Mapping[str, Sequence[Artifact]]
+    sources: Sequence[Source]
+    folder: Path
+    work: Path
+    recipe: str = "0" * 16
+    map: Mapper = serial_map
+    progress: Progress = no_progress
+    _writers: dict[str, TableWriter] = field(default_factory=dict)
+
+    def input(self, name: str) -> InputTable:
+        """The main table of an input. Raises `UserError` if the input was not given."""
+        return self.input_table(name, "data")
+
+    def input_table(self, name: str, table: str) -> InputTable:
+        """Another table of an input's artifacts, such as `heldout` of `sequences`."""
+        artifacts = self.inputs.get(name, ())
+        if not artifacts:
+            raise UserError(f"{self.stage.name}: the input {name!r} is missing (--input {name}=REF)")
+        return InputTable([path for artifact in artifacts for path in artifact.files(table)])
+
+    def model(self, name: str) -> Path:
+        """The `model/` folder of an input that is a model or a tokenizer."""
+        artifacts = self.inputs.get(name, ())
+        if not artifacts:
+            raise UserError(f"{self.stage.name}: the input {name!r} is missing (--input {name}=REF)")
+        return artifacts[0].local() / "model"
+
+    def path(self, relative: str) -> Path:
+        """Where to write a file of the artifact that is not one of its tables; parent folders are made."""
+        target = self.folder / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def writer(self, name: str) -> TableWriter:
+        """The writer of one of the stage's tables, named as in `Stage.writes` (`data` is the main one)."""
+        if name not in self._writers:
+            kind = self.stage.writes.get(name)
+            if kind is None:
+                raise RunError(f"{self.stage.name} does not declare a table {name!r}")
+            self._writers[name] = TableWriter(self.folder, name, kind, self.stage.name)
+        return self._writers[name]
+
+    def map_with_progress(
+        self, function: Callable[[Item], Result], items: Sequence[Item], what: str
+    ) -> Iterator[Result]:
+        """`map`, reporting after each item."""
+        self.progress(0, len(items), what)
+        for done, result in enumerate(self.map(function, items), start=1):
+            self.progress(done, len(items), what)
+            yield result
+
+    def close(self) -> None:
+        """Finish every declared table; one that was never written is written empty, so that its columns are known."""
+        for name, kind in self.stage.writes.items():
+            if len(kind.schema):
+                self.writer(name).close()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: see the module's docstring.
+
+    Attributes:
+        version: bumped by hand when the same inputs would now give different rows.
+        reads: input name to the kind of table its artifacts must have as `data`; kinds without columns are models.
+        optional: the inputs of `reads` that may be missing.
+        writes: table name to kind; `data` is the main table, `decisions` one row an input row.
+        sources: the external files that a config makes the stage read, in order.
+        seeded: whether the seed can change the result.
+        gpu: whether it trains or samples, and so wants the machine's accelerator for itself.
+    """
+
+    name: str
+    version: int
+    config: type[BaseModel]
+    reads: Mapping[str, TableKind]
+    writes: Mapping[str, TableKind]
+    run: Callable[[StageContext], Summary]
+    optional: frozenset[str] = frozenset()
+    sources: Callable[[Any], list[Source]] | None = None
+    seeded: bool = True
+    gpu: bool = False
+
+    def recipe_config(self, config: BaseModel) -> dict[str, Any]:
+        """The part of a config that may change the result, as plain JSON values."""
+        return _split_config(config)[0]
+
+
+def _split_config(config: BaseModel) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(inside the recipe, outside of it), both as plain JSON values."""
+    inside: dict[str, Any] = {}
+    outside: dict[str, Any] = {}
+    for name, info in type(config).model_fields.items():
+        extra = info.json_schema_extra
+        value = getattr(config, name)
+        if isinstance(extra, dict) and extra.get("outside_recipe"):
+            outside[name] = config.model_dump(mode="json", include={name})[name]
+        elif isinstance(value, BaseModel):
+            inner, outer = _split_config(value)
+            inside[name] = inner
+            if outer:
+                outside[name] = outer
+        else:
+            inside[name] = config.model_dump(mode="json", include={name})[name]
+    return inside, outside
+
+
+Inputs = Mapping[str, Sequence[Artifact]]
+
+
+def recipe_of(stage: Stage, config: BaseModel, inputs: Inputs, sources: Sequence[Source], seed: int) -> str:
+    """The recipe that `execute` would build or reuse. Reads the inputs' manifests only."""
+    return recipe_digest(
+        stage.name,
+        stage.version,
+        stage.recipe_config(config),
+        {name: [a.manifest.content for a in artifacts] for name, artifacts in sorted(inputs.items()) if artifacts},
+        [source.sha256 for source in sources],
+        seed if stage.seeded else 0,
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one stage in one run."""
+
+    stage: str
+    artifact: Artifact
+    reused: bool
+    seconds: float
+
+    def row(self) -> dict[str, Any]:
+        """The object that `run --json` and `stage --json` print."""
+        counts = self.artifact.manifest.counts
+        return {
+            "stage": self.stage,
+            "artifact": self.artifact.ref,
+            "path": self.artifact.path,
+            "reused": self.reused,
+            "rows_in": counts.rows_in,
+            "kept": counts.kept,
+            "dropped": counts.dropped,
+            "failed": counts.failed,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def execute(
+    stage: Stage,
+    config: BaseModel,
+    inputs: Inputs,
+    store: Store,
+    *,
+    seed: int = 0,
+    mapper: Mapper = serial_map,
+    progress: Progress = no_progress,
+    run_id: str | None = None,
+    force: bool = False,
+) -> Outcome:
+    """Reuse the artifact of this recipe, or run the stage and commit what it wrote.
+
+    Raises:
+        UserError: an input is missing or of another kind, or a source cannot be had.
+        RunError: the stage failed, or could not account for its rows. Nothing is left in the store.
+    """
+    began, started = time.monotonic(), _now()
+    check_inputs(stage, inputs)
+    sources = stage.sources(config) if stage.sources else []
+    recipe = recipe_of(stage, config, inputs, sources, seed)
+    found = store.find(stage.name, recipe)
+    if found is not None and not force:
+        return Outcome(stage.name, found, True, time.monotonic() - began)
+    with store.draft(stage.name, recipe) as draft:
+        context = StageContext(
+            stage=stage,
+            config=config,
+            seed=seed,
+            inputs={name: inputs.get(name, ()) for name in stage.reads},
+            sources=sources,
+            folder=draft.folder,
+            work=draft.work,
+            recipe=recipe,
+            map=mapper,
+            progress=progress,
+        )
+        summary = stage.run(context)
+        context.close()
+        manifest = _manifest(context, draft, summary)
+        manifest.run = RunBlock(
+            run_id=run_id,
+            started=started,
+            finished=_now(),
+            seconds=round(time.monotonic() - began, 3),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
+        write_card(draft.folder, manifest)
+        manifest.files = _describe_files(draft.folder)
+        artifact = store.commit(draft, manifest, force=force)
+    return Outcome(stage.name, artifact, False, time.monotonic() - began)
+
+
+def check_inputs(stage: Stage, inputs: Inputs) -> None:
+    """Raise `UserError` for an input that is unknown, missing, or lacks the columns that the stage reads."""
+    for name in inputs:
+        if name not in stage.reads:
+            raise UserError(f"{stage.name} has no input {name!r}; it reads {', '.join(stage.reads) or 'nothing'}")
+    for name, kind in stage.reads.items():
+        artifacts = inputs.get(name, ())
+        if not artifacts and name not in stage.optional:
+            raise UserError(f"{stage.name}: the input {name!r} is missing (--input {name}=REF)")
+        for artifact in artifacts:
+            if not len(kind.schema):
+                if not any(file.startswith("model/") for file in artifact.manifest.files):
+                    raise UserError(f"{stage.name}: input {name!r}: {artifact.ref} holds no model")
+                continue
+            files = artifact.files("data")
+            if not files:
+                raise UserError(f"{stage.name}: input {name!r}: {artifact.ref} holds no table")
+            try:
+                kind.check(pq.read_schema(files[0]), f"input {name!r} ({artifact.ref})")
+            except RunError as error:
+                raise UserError(f"{stage.name}: {error}") from error
+
+
+def _manifest(context: StageContext, draft: Draft, summary: Summary) -> Manifest:
+    stage = context.stage
+    files = _describe_files(draft.folder)
+    inside, outside = _split_config(context.config)
+    return Manifest(
+        stage=stage.name,
+        stage_version=stage.version,
+        recipe=context.recipe,
+        content=content_digest({name: entry.sha256 for name, entry in files.items()}),
+        seed=context.seed,
+        config=inside,
+        outside_recipe=outside,
+        inputs=[
+            InputEntry(name=name, artifact=artifact.ref, content=artifact.manifest.content)
+            for name, artifacts in context.inputs.items()
+            for artifact in artifacts
+        ],
+        sources=[
+            SourceEntry(
+                name=source.name,
+                manifest=source.manifest,
+                role=source.role,
+                licence=source.licence,
+                url=source.url,
+                sha256=source.sha256,
+                bytes=source.bytes,
+            )
+            for source in context.sources
+        ],
+        files=files,
+        counts=_account(stage, draft.folder, summary),
+        metrics=dict(summary.metrics),
+        code=code_identity(),
+        environment=environment(),
+        run=RunBlock(started="", finished="", seconds=0.0, host="", pid=0),
+    )
+
+
+def _describe_files(folder: Path) -> dict[str, FileEntry]:
+    entries = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
+        entries[str(path.relative_to(folder))] = FileEntry(sha256=digest_file(path), bytes=path.stat().st_size, rows=rows)
+    return entries
+
+
+def _account(stage: Stage, folder: Path, summary: Summary) -> Counts:
+    """The row account, checked: the stage's own figures against its decisions, and the sum against rows_in."""
+    counts = Counts(
+        rows_in=summary.rows_in,
+        kept=summary.kept,
+        dropped=summary.dropped,
+        failed=summary.failed,
+        reasons=dict(summary.reasons),
+    )
+    if stage.writes.get("decisions") is DECISIONS:
+        decided = count_decisions(InputTable(sorted((folder / "decisions").glob("*.parquet"))))
+        for name in ("rows_in", "kept", "dropped", "failed"):
+            stated = getattr(counts, name)
+            if stated is not None and stated != getattr(decided, name):
+                raise AccountError(
+                    f"{stage.name}: {name} is {stated}, but its decisions say {getattr(decided, name)}"
+                )
+        counts = decided
+    if counts.rows_in is not None:
+        parts = [counts.kept or 0, counts.dropped or 0, counts.failed or 0]
+        if counts.rows_in != sum(parts):
+            raise AccountError(
+                f"{stage.name}: {counts.rows_in} rows in, but {parts[0]} kept + {parts[1]} dropped + {parts[2]} failed"
+            )
+        counts.kept, counts.dropped, counts.failed = parts
+    return counts
+
+
+def count_decisions(decisions: InputTable) -> Counts:
+    """Rows in, kept, dropped and failed, and the reasons of the last two, from a decisions table."""
+    counts = Counts(rows_in=0, kept=0, dropped=0, failed=0)
+    totals = {"rows_in": 0, "kept": 0, "dropped": 0, "failed": 0}
+    for batch in decisions.batches(["kept", "failed", "reason"], rows=65_536):
+        for row in batch.group_by(["kept", "failed", "reason"]).aggregate([([], "count_all")]).to_pylist():
+            fate = "kept" if row["kept"] else "failed" if row["failed"] else "dropped"
+            totals[fate] += row["count_all"]
+            totals["rows_in"] += row["count_all"]
+            if fate != "kept":
+                reason = row["reason"] or ""
+                counts.reasons[reason] = counts.reasons.get(reason, 0) + row["count_all"]
+    return counts.model_copy(update={**totals, "reasons": dict(sorted(counts.reasons.items()))})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@cache
+def code_identity() -> dict[str, str]:
+    """The commit of the checkout (with `-dirty` if it was changed), and the package's version."""
+    root = Path(__file__).resolve().parent.parent
+    identity = {}
+    try:
+        describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        identity["commit"] = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        identity["commit"] = "unknown"
+    try:
+        identity["version"] = metadata.version("crawl2chat")
+    except metadata.PackageNotFoundError:
+        identity["version"] = "unknown"
+    return identity
+
+
+@cache
+def environment() -> dict[str, str]:
+    """Versions of what a result may depend on."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in ("torch", "transformers", "deepspeed", "tokenizers", "pyarrow", "numpy", "datasketch", "fastwarc"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def as_inputs(given: Mapping[str, Artifact | Iterable[Artifact]]) -> dict[str, list[Artifact]]:
+    """Input name to a list of artifacts, from single artifacts or lists."""
+    return {name: [value] if isinstance(value, Artifact) else list(value) for name, value in given.items()}

@@ -1,0 +1,1 @@
+"""What the data stages share: normalisation, word and CJK segmentation, shingles, hashing."""

@@ -1,0 +1,1 @@
+"""What the training stages share: model, engine, launcher, batches, checkpoints, losses."""
