@@ -1,0 +1,88 @@
+"""The pipeline flow: the stages of a config, one after the other, and the record of what was run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prefect import flow
+
+from artifacts.store import Artifact, Store
+from flows.config import Pipeline
+from flows.planning import inputs_for, walk
+from flows.records import RunRecord, new_run_id, now
+from flows.stage_flows import flow_caller
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+def run_pipeline(
+    pipeline: Pipeline,
+    store: Store,
+    *,
+    overrides: list[str] | None = None,
+    until: str | None = None,
+    force_from: str | None = None,
+    listener: Listener | None = None,
+) -> RunRecord:
+    """Run a pipeline as a Prefect flow and record it. A failing stage raises; the record keeps what was done."""
+    record = RunRecord(new_run_id(), pipeline.origin, overrides or [], now())
+    rows = _Listening(record, store, listener)
+
+    @flow(name=f"pipeline-{pipeline.settings.name or 'unnamed'}", flow_run_name=record.run, validate_parameters=False)
+    def pipeline_flow() -> int:
+        walk(pipeline, until, force_from, flow_caller(store, pipeline.settings, pipeline.config, record.run, rows))
+        return len(rows)
+
+    return _recorded(record, store, pipeline_flow)
+
+
+def run_single(
+    pipeline: Pipeline,
+    store: Store,
+    name: str,
+    given: dict[str, list[str]],
+    *,
+    overrides: list[str] | None = None,
+    force: bool = False,
+    listener: Listener | None = None,
+) -> RunRecord:
+    """Run one stage as a Prefect flow on given artifacts, or on those that the config has made."""
+    inputs = inputs_for(pipeline, store, name, given)
+    record = RunRecord(new_run_id(), pipeline.origin, overrides or [], now())
+    rows = _Listening(record, store, listener)
+    call = flow_caller(store, pipeline.settings, pipeline.config, record.run, rows)
+
+    def one() -> Artifact:
+        return call(name, inputs, force)
+
+    return _recorded(record, store, one)
+
+
+def _recorded(record: RunRecord, store: Store, body: Callable[[], Any]) -> RunRecord:
+    record.save(store)
+    try:
+        body()
+        record.ok = True
+    except BaseException as error:
+        record.error = str(error) or type(error).__name__
+        raise
+    finally:
+        record.finished = now()
+        record.save(store)
+    return record
+
+
+class _Listening(list[dict[str, Any]]):
+    """The rows of a run, saved and announced as they come, so that a killed run has a record too."""
+
+    def __init__(self, record: RunRecord, store: Store, listener: Listener | None) -> None:
+        super().__init__()
+        self._record, self._store, self._listener = record, store, listener
+
+    def append(self, row: dict[str, Any]) -> None:
+        super().append(row)
+        self._record.stages.append(row)
+        self._record.save(self._store)
+        if self._listener:
+            self._listener(row)

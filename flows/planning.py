@@ -1,0 +1,171 @@
+"""What a run would reuse and build, and why: decided from manifests, before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from artifacts.errors import UserError
+from artifacts.sources import Source
+from artifacts.store import Artifact, Store
+from flows.config import Pipeline
+from flows.registry import BY_NAME
+from tasks.stage import Stage, check_inputs, recipe_of
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a plan. `status`: reuse, build, or unknown (it depends on content that is not there yet)."""
+
+    stage: str
+    recipe: str | None
+    status: str
+    because: str
+    artifact: Artifact | None = None
+
+    def row(self) -> dict[str, Any]:
+        return {"stage": self.stage, "recipe": self.recipe, "status": self.status, "because": self.because}
+
+
+def plan(pipeline: Pipeline, store: Store, until: str | None = None, force_from: str | None = None) -> list[Step]:
+    """The steps that `run` would take now, in order. Fetches nothing from the network."""
+    steps: dict[str, Step] = {}
+    forced = False
+    for node in select(pipeline, until):
+        forced = forced or node == force_from
+        steps[node] = _step(pipeline, store, node, steps, forced)
+    return list(steps.values())
+
+
+def select(pipeline: Pipeline, until: str | None) -> list[str]:
+    """Names of the pipeline's stages up to and including `until`.
+
+    Raises:
+        UserError: the pipeline has no such stage.
+    """
+    names = [node.name for node in pipeline.nodes]
+    if until is None:
+        return names
+    if until not in names:
+        raise UserError(f"{pipeline.origin} has no stage {until!r}; it has {', '.join(names) or 'none'}")
+    return names[: names.index(until) + 1]
+
+
+def _step(pipeline: Pipeline, store: Store, name: str, before: Mapping[str, Step], forced: bool) -> Step:
+    stage, config = BY_NAME[name].stage, pipeline.config(name)
+    feeders = pipeline.feeders(name)
+    waiting = [feeder for feeder in feeders.values() if before[feeder].artifact is None]
+    if waiting:
+        return Step(name, None, "unknown", f"its input from {waiting[0]} is not built yet")
+    inputs = {given: [artifact] for given, feeder in feeders.items() if (artifact := before[feeder].artifact)}
+    missing = [given for given in stage.reads if given not in inputs and given not in stage.optional]
+    if missing:
+        return Step(name, None, "unknown", f"no stage of this config makes its input {missing[0]!r}")
+    try:
+        sources = stage.sources(config) if stage.sources else []
+    except UserError as error:
+        return Step(name, None, "unknown", f"its files are not here yet: {error}")
+    recipe = recipe_of(stage, config, inputs, sources, pipeline.settings.seed)
+    found = store.find(name, recipe)
+    if forced:
+        # Its content is not known before it is built again; what follows is decided then.
+        return Step(name, recipe, "build", "forced")
+    if found is not None:
+        return Step(name, recipe, "reuse", f"{found.ref} has this recipe", found)
+    return Step(name, recipe, "build", _reason(store, stage, config, inputs, sources, pipeline.settings.seed))
+
+
+def _reason(
+    store: Store,
+    stage: Stage,
+    config: BaseModel,
+    inputs: Mapping[str, Sequence[Artifact]],
+    sources: Sequence[Source],
+    seed: int,
+) -> str:
+    """What differs from the newest artifact of the stage."""
+    made = store.artifacts(stage.name)
+    if not made:
+        return "never built in this store"
+    last = made[-1].manifest
+    changes = []
+    if last.stage_version != stage.version:
+        changes.append(f"stage version {last.stage_version} -> {stage.version}")
+    if stage.seeded and last.seed != seed:
+        changes.append(f"seed {last.seed} -> {seed}")
+    changes += _config_changes(last.config, stage.recipe_config(config), stage.name)
+    for name, artifacts in inputs.items():
+        before = [entry.content for entry in last.inputs if entry.name == name]
+        if before != [artifact.manifest.content for artifact in artifacts]:
+            changes.append(f"input {name} changed")
+    if [entry.sha256 for entry in last.sources] != [source.sha256 for source in sources]:
+        changes.append("source files changed")
+    return f"since {made[-1].ref}: " + ("; ".join(changes) or "an older recipe")
+
+
+def _config_changes(before: Mapping[str, Any], after: Mapping[str, Any], where: str) -> list[str]:
+    changes = []
+    for name in sorted({*before, *after}):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changes += _config_changes(old, new, f"{where}.{name}")
+        elif old != new:
+            changes.append(f"{where}.{name} {old!r} -> {new!r}")
+    return changes
+
+
+def inputs_for(
+    pipeline: Pipeline, store: Store, name: str, given: Mapping[str, Sequence[str]]
+) -> dict[str, list[Artifact]]:
+    """The inputs of one stage run alone: as given by reference, else what this config has made.
+
+    Raises:
+        UserError: an input is neither given nor made yet; the message says which stage would make it.
+    """
+    stage = BY_NAME[name].stage
+    inputs = {key: [store.resolve(ref) for ref in refs] for key, refs in given.items()}
+    feeders = pipeline.feeders(name)
+    wanted = [key for key in stage.reads if key not in inputs and key in feeders]
+    made = _made(pipeline, store, {feeders[key] for key in wanted})
+    for key in wanted:
+        step = made[feeders[key]]
+        if step.artifact is not None:
+            inputs[key] = [step.artifact]
+        elif key not in stage.optional:
+            raise UserError(
+                f"{name}: the input {key!r} comes from {step.stage}, which this config has not made yet "
+                f"({step.because}). Run it first (crawl2chat run {pipeline.origin} --until {step.stage}), "
+                f"or give one with --input {key}=REF"
+            )
+    check_inputs(stage, inputs)
+    return inputs
+
+
+def _made(pipeline: Pipeline, store: Store, names: set[str]) -> dict[str, Step]:
+    steps: dict[str, Step] = {}
+    for node in pipeline.nodes:
+        if names <= steps.keys():
+            break
+        steps[node.name] = _step(pipeline, store, node.name, steps, False)
+    return steps
+
+
+Call = Callable[[str, dict[str, list[Artifact]], bool], Artifact]
+
+
+def walk(
+    pipeline: Pipeline, until: str | None, force_from: str | None, call: Call, names: Sequence[str] | None = None
+) -> None:
+    """Run the stages in order: `call(stage, inputs, force)` builds or reuses one and returns its artifact."""
+    selected = list(names) if names is not None else select(pipeline, until)
+    if force_from is not None and force_from not in selected:
+        raise UserError(f"--force-from {force_from}: the run has no such stage; it has {', '.join(selected)}")
+    made: dict[str, Artifact] = {}
+    forced = False
+    for name in selected:
+        forced = forced or name == force_from
+        inputs = {given: [made[feeder]] for given, feeder in pipeline.feeders(name).items()}
+        made[name] = call(name, inputs, forced)

@@ -1,0 +1,162 @@
+"""How the command line shows things to a person: tables for standard output, lines for standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from artifacts.errors import UserError
+from artifacts.store import Artifact, Store
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+def stage_line(errors: Console) -> Callable[[dict[str, Any]], None]:
+    """A listener that prints one line a finished stage."""
+
+    def line(row: dict[str, Any]) -> None:
+        account = "" if row["rows_in"] is None else f"  {row['rows_in']} rows: {row['kept']} kept"
+        if row["dropped"]:
+            account += f", {row['dropped']} dropped"
+        if row["failed"]:
+            account += f", {row['failed']} failed"
+        verb = "reused" if row["reused"] else f"built in {row['seconds']:.1f} s"
+        errors.print(f"  {row['stage']:<16} {verb}{account}", highlight=False)
+
+    return line
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = ()) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", no_wrap=column != "because")
+    for row in rows:
+        table.add_row(*("" if value is None else Text(str(value)) for value in row))
+    out.print(table)
+
+
+def run_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    columns = ("stage", "artifact", "reused", "rows_in", "kept", "dropped", "failed", "seconds")
+    values = [
+        [
+            row["stage"],
+            row["artifact"],
+            "yes" if row["reused"] else "",
+            *(row[name] for name in columns[3:7]),
+            f"{row['seconds']:.1f}",
+        ]
+        for row in rows
+    ]
+    _table(columns, values, columns[3:])
+
+
+def plan_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    columns = ("stage", "status", "recipe", "because")
+    _table(columns, [[row[name] for name in columns] for row in rows])
+
+
+def artifact_row(artifact: Artifact) -> dict[str, Any]:
+    """The object that `ls --json` lists."""
+    manifest = artifact.manifest
+    counts = manifest.counts
+    return {
+        "stage": artifact.stage,
+        "artifact": artifact.ref,
+        "content": manifest.content,
+        "path": artifact.path,
+        "finished": manifest.run.finished,
+        "bytes": sum(entry.bytes for entry in manifest.files.values()),
+        "rows_in": counts.rows_in,
+        "kept": counts.kept,
+        "dropped": counts.dropped,
+        "failed": counts.failed,
+    }
+
+
+def artifact_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    columns = ("artifact", "finished", "bytes", "rows_in", "kept", "dropped", "failed")
+    _table(columns, [[row[name] for name in columns] for row in rows], columns[2:])
+
+
+def manifest_text(manifest: Mapping[str, Any]) -> None:
+    sys.stdout.write(yaml.safe_dump(dict(manifest), sort_keys=False, allow_unicode=True, width=120))
+
+
+def verify_text(found: Mapping[str, Any]) -> None:
+    for problem in found["problems"]:
+        out.print(Text(f"{problem['artifact']}  {problem['file']}: {problem['problem']}"))
+    said = "no problems" if found["ok"] else f"{len(found['problems'])} problems"
+    out.print(f"{found['checked']} artifacts checked: {said}")
+
+
+def why_text(found: Mapping[str, Any]) -> None:
+    for document in found["documents"]:
+        out.print(Text(f"{document['doc_id']}  {document['url']}", style="bold"))
+        for step in document["fate"]:
+            fate = "kept" if step["kept"] else "dropped"
+            parts = [f"  {step['stage']:<14} {fate:<8} {step['reason'] or ''}"]
+            if step["score"] is not None:
+                parts.append(f"score {step['score']:.4f}")
+            if step["threshold"] is not None:
+                parts.append(f"threshold {step['threshold']:.4f}")
+            if step["detail"]:
+                parts.append(str(step["detail"]))
+            out.print(Text("  ".join(parts)))
+
+
+def trace_text(found: Mapping[str, Any]) -> None:
+    for document in found["documents"]:
+        out.print(Text(f"{document['doc_id']}  {document['url']}", style="bold"))
+    if found["sequences"]:
+        out.print(f"in {found['sequences']} training sequences")
+    if found["models"]:
+        columns = ("artifact", "stage", "first_step", "last_step", "tokens")
+        _table(columns, [[row[name] for name in columns] for row in found["models"]], columns[2:])
+    for source in found["sources"]:
+        out.print(Text("  ".join(f"{key}: {value}" for key, value in source.items() if value is not None)))
+
+
+def write_run_report(store: Store, run: str, errors: Console) -> str | None:
+    """The report of a run, in the store. A report that cannot be made never undoes the run: it says so."""
+    try:
+        return write_report_of(store, run, None)
+    except Exception as error:
+        errors.print(f"the report could not be written: {type(error).__name__}: {error}", markup=False)
+        return None
+
+
+def write_report_of(store: Store, target: str, out: Path | None) -> str:
+    """Write the report of a run or an artifact; returns its path.
+
+    Raises:
+        UserError: `target` names neither.
+    """
+    from flows.report import write_report
+
+    subject: Any
+    if "@" in target:
+        subject = store.resolve(target)
+        name = f"{subject.stage}-{subject.recipe}"
+    else:
+        subject = _run_record(store, target)
+        name = subject["run"]
+    if out is None:
+        out = (store.scratch_root() if store.remote else Path(store.root)) / "reports" / f"{name}.html"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return str(write_report(store, subject, out))
+
+
+def _run_record(store: Store, target: str) -> dict[str, Any]:
+    from flows.records import load_run
+
+    try:
+        return load_run(store, target)
+    except UserError as error:
+        raise UserError(f"{error} (runs are listed in {store.join('runs')}; an artifact is stage@recipe)") from error
