@@ -1,11 +1,28 @@
-"""External files: data manifests, and finding each file by its hash in cache, mirror or network."""
+"""External files: data manifests, and finding each file by its hash in cache, mirror or network.
+
+A data manifest is a YAML file that says what goes in: `name`, `role`, `licence`, `format` and the `files`, each with
+`name`, `url`, `sha256` and `bytes`. INTERFACE, "Data sources without a network".
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import glob
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import fsspec
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from artifacts.digest import digest_json
+from artifacts.errors import UserError
+from artifacts.fetch import Mirror, extract_member, fetch_unhashed, find_or_fetch, mirror_folders, sha256_of, url_name
+
+ROOT = Path(__file__).resolve().parent.parent
+Role = Literal["crawl", "curated", "demonstrations", "rankings", "evaluation"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +51,192 @@ class Source:
     def option(self, name: str, default: Any = None) -> Any:
         return dict(self.options).get(name, default)
 
+    @property
+    def identity(self) -> str:
+        """A digest of all that may change what is read from the file: content, name, role, source and options."""
+        return digest_json([self.sha256, self.name, self.role, self.source, dict(self.options)])
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ManifestFile(_Strict):
+    """One file of a data manifest. `sha256` and `bytes` are those of what the URL gives."""
+
+    name: str = Field(min_length=1, pattern=r"^[^/\x00]+$", description="Base name, as upstream spells it")
+    url: str = Field(min_length=1, description="Where to fetch it; without a scheme: a path beside the manifest")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+    member: str | None = Field(None, description="Path inside the zip file at `url`; the source is that member")
+
+
+class CrawlBlock(_Strict):
+    """A source that the pipeline crawls itself instead of reading files."""
+
+    server: Literal["pydoc"]
+    part: Literal["modules", "topics", "docstrings"]
+
+
+class DataManifest(_Strict):
+    """What goes in: one source, with its role and licence, and its files or what is to be crawled."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    title: str | None = None
+    role: Role
+    source: str | None = Field(None, min_length=1, description="Value of the `source` column")
+    licence: str = Field(min_length=1)
+    homepage: str | None = None
+    notes: str | None = None
+    format: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    files: list[ManifestFile] = Field(default_factory=list)
+    crawl: CrawlBlock | None = None
+
+    @model_validator(mode="after")
+    def _files_or_crawl(self) -> DataManifest:
+        if bool(self.files) == (self.crawl is not None):
+            raise ValueError("a manifest has either files or a crawl block")
+        return self
+
+    @property
+    def source_name(self) -> str:
+        """The `source` column: as given, else "crawl" for a crawl and the manifest's name for the rest."""
+        return self.source or ("crawl" if self.role == "crawl" else self.name)
+
+    @property
+    def reader_options(self) -> tuple[tuple[str, Any], ...]:
+        """`options` and `format`, in a fixed order."""
+        named = {**self.options, **({"format": self.format} if self.format else {})}
+        return tuple(sorted(named.items()))
+
+
+def find_path(entry: str) -> Path:
+    """A path as given, against the current folder and then the repository's root (where the configs point)."""
+    path = Path(entry).expanduser()
+    if not path.exists() and not path.is_absolute() and (ROOT / path).exists():
+        return ROOT / path
+    return path
+
+
+def load_manifest(path: str | Path) -> DataManifest:
+    """Read and check a data manifest.
+
+    Raises:
+        UserError: it is not there, not YAML, or a field is wrong; names the file and the field's path.
+    """
+    found = find_path(str(path))
+    try:
+        value = yaml.safe_load(found.read_text("utf8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such data manifest (looked in {Path.cwd()} and {ROOT})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: a data manifest is a mapping of fields (name, role, licence, files, …)")
+    try:
+        return DataManifest.model_validate(value)
+    except ValidationError as error:
+        problems = [f"{'.'.join(str(p) for p in e['loc']) or 'manifest'}: {e['msg']}" for e in error.errors()]
+        raise UserError(f"{path}: " + "; ".join(problems)) from error
+
 
 def resolve_sources(entries: Sequence[str], default_source: str) -> list[Source]:
-    """The files behind config entries: each a data manifest (`*.yaml`), a path, a glob or a URL. In order."""
-    raise RuntimeError("written by the ingest work")
+    """The files behind config entries: each a data manifest (`*.yaml`), a path, a glob or a URL. In order.
+
+    Files of a glob come in the order of their paths. A file that is named twice is read once. A manifest with a
+    `crawl` block has no files and gives nothing here: the pipeline crawls it.
+
+    Args:
+        default_source: the `source` of files that are named by bare paths and URLs.
+
+    Raises:
+        UserError: an entry names nothing, a manifest is wrong, or a file is not to be had or not the one meant.
+    """
+    mirror: Mirror | None = None
+    found: dict[tuple[str, str, str], Source] = {}
+    for entry in _expand(entries):
+        if entry.endswith((".yaml", ".yml")) and "://" not in entry:
+            manifest = load_manifest(entry)
+            if manifest.files and mirror is None:
+                mirror = Mirror(mirror_folders())
+            sources = [_manifest_source(manifest, file, entry, mirror) for file in manifest.files if mirror is not None]
+        else:
+            sources = [_bare_source(entry, default_source)]
+        for source in sources:
+            found.setdefault((os.path.realpath(source.path), source.name, source.source), source)
+    return list(found.values())
+
+
+def _expand(entries: Sequence[str]) -> Iterator[str]:
+    for entry in entries:
+        if not glob.has_magic(entry) or entry.startswith(("http://", "https://")):
+            yield entry
+        elif "://" in entry:
+            yield from _expand_url(entry)
+        else:
+            matches = sorted(glob.glob(os.path.expanduser(entry), recursive=True))
+            if not matches and not os.path.isabs(entry):
+                matches = sorted(glob.glob(str(ROOT / entry), recursive=True))
+            matches = [match for match in matches if os.path.isfile(match)]
+            # A name may hold brackets of its own.
+            if not matches and os.path.isfile(entry):
+                matches = [entry]
+            if not matches:
+                raise UserError(f"{entry}: no file matches (looked in {Path.cwd()} and {ROOT})")
+            yield from matches
+
+
+def _expand_url(pattern: str) -> list[str]:
+    try:
+        fs, path = fsspec.core.url_to_fs(pattern)
+        matches = sorted(fs.unstrip_protocol(name) for name in fs.glob(path))
+    except (ImportError, ValueError, OSError) as error:
+        raise UserError(f"{pattern}: {error}") from error
+    if not matches:
+        raise UserError(f"{pattern}: no file matches")
+    return matches
+
+
+def _bare_source(entry: str, default_source: str) -> Source:
+    entry = entry.removeprefix("file://")
+    url = entry if "://" in entry else None
+    if url is not None:
+        path, name = fetch_unhashed(url), url_name(url)
+    else:
+        path = find_path(entry)
+        name = path.name
+        if not path.exists():
+            raise UserError(f"{entry}: no such file (looked in {Path.cwd()} and {ROOT})")
+        if not path.is_file():
+            raise UserError(f"{entry}: a folder, not a file; name its files, as in {entry.rstrip('/')}/*.warc.gz")
+    try:
+        return Source(name, path, sha256_of(path), path.stat().st_size, default_source, url=url)
+    except OSError as error:
+        raise UserError(f"{entry}: cannot be read: {error.strerror or error}") from error
+
+
+def _manifest_source(manifest: DataManifest, file: ManifestFile, entry: str, mirror: Mirror) -> Source:
+    where = f"{entry}: {file.name}"
+    url = file.url
+    if "://" not in url:
+        url = (find_path(entry).absolute().parent / url).as_uri()
+    path = find_or_fetch(url, file.name, file.sha256, file.bytes, mirror, where)
+    sha256, size = file.sha256, file.bytes
+    if file.member is not None:
+        path = extract_member(path, file.sha256, file.member, where)
+        sha256, size = sha256_of(path), path.stat().st_size
+    return Source(
+        name=file.name,
+        path=path,
+        sha256=sha256,
+        bytes=size,
+        source=manifest.source_name,
+        manifest=manifest.name,
+        role=manifest.role,
+        licence=manifest.licence,
+        url=file.url,
+        options=manifest.reader_options,
+    )
