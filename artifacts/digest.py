@@ -51,7 +51,7 @@ def recipe_digest(
     Args:
         config: the fields that may change the result, as plain JSON values.
         inputs: input name to the content digests of the artifacts given for it, in order.
-        sources: SHA-256 of the external files that the stage reads, in order.
+        sources: identities of the external files that the stage reads (content, name, role, options), in order.
     """
     return digest_json(
         {

@@ -218,7 +218,7 @@ def recipe_of(stage: Stage, config: BaseModel, inputs: Inputs, sources: Sequence
         stage.version,
         stage.recipe_config(config),
         {name: [a.manifest.content for a in artifacts] for name, artifacts in sorted(inputs.items()) if artifacts},
-        [source.sha256 for source in sources],
+        [source.identity for source in sources],
         seed if stage.seeded else 0,
     )
 
