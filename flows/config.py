@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from artifacts.errors import UserError
 from flows.registry import BY_NAME, NODES, Node
-from flows.runner import RunnerName
 
+RunnerName = Literal["threads", "processes", "ray", "dask"]
 DEFAULT = "configs/demo.yaml"
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from prefect import flow
+from prefect.context import SettingsContext
 
 from artifacts.store import Artifact, Store
 from flows.config import Pipeline
 from flows.planning import inputs_for, walk
 from flows.records import RunRecord, new_run_id, now
+from flows.server import embedded
 from flows.stage_flows import flow_caller
 
 Listener = Callable[[dict[str, Any]], None]
@@ -62,7 +65,8 @@ def run_single(
 def _recorded(record: RunRecord, store: Store, body: Callable[[], Any]) -> RunRecord:
     record.save(store)
     try:
-        body()
+        with _without_heartbeats() if embedded() else nullcontext():
+            body()
         record.ok = True
     except BaseException as error:
         record.error = str(error) or type(error).__name__
@@ -71,6 +75,15 @@ def _recorded(record: RunRecord, store: Store, body: Callable[[], Any]) -> RunRe
         record.finished = now()
         record.save(store)
     return record
+
+
+def _without_heartbeats() -> SettingsContext:
+    """Prefect waits up to a second for each subflow's heartbeat thread to end; an embedded server that ends with the
+    run has nobody to hear them. (3.8.8 has no spelling of "none" for this setting in the environment.)"""
+    context = SettingsContext.get()
+    assert context is not None
+    flows = context.settings.flows.model_copy(update={"heartbeat_frequency": None})
+    return SettingsContext(profile=context.profile, settings=context.settings.model_copy(update={"flows": flows}))
 
 
 class _Listening(list[dict[str, Any]]):

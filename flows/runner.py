@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from artifacts.errors import UserError
+from flows.config import RunnerName
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-RunnerName = Literal["threads", "processes", "ray", "dask"]
 
 # How many shards are handed out ahead of the one that is waited for: results are written in order, and those that
 # finished early wait in memory.

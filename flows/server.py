@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from artifacts.errors import RunError
@@ -29,6 +29,14 @@ QUIET = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
 }
+
+
+EMBEDDED = "CRAWL2CHAT_EMBEDDED_SERVER"
+
+
+def embedded() -> bool:
+    """Whether the Prefect API of this process is one that `prefect_api` started."""
+    return os.environ.get(EMBEDDED) == os.environ.get("PREFECT_API_URL", "")
 
 
 @contextmanager
@@ -51,15 +59,29 @@ def prefect_api() -> Iterator[str]:
     url = f"http://127.0.0.1:{port}/api"
     try:
         _wait(process, url)
-        os.environ["PREFECT_API_URL"] = url
+        os.environ["PREFECT_API_URL"] = os.environ[EMBEDDED] = url
         yield url
     finally:
+        _send_what_is_left()
         os.environ.pop("PREFECT_API_URL", None)
+        os.environ.pop(EMBEDDED, None)
         process.terminate()
         try:
             process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def _send_what_is_left() -> None:
+    """Send the queued logs and events while the server still listens: at exit Prefect would retry for a minute."""
+    if "prefect" not in sys.modules:
+        return
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    with suppress(Exception):
+        APILogWorker.drain_all(timeout=5)
+        EventsWorker.drain_all(timeout=5)
 
 
 def _wait(process: subprocess.Popen[bytes], url: str) -> None:

@@ -15,7 +15,8 @@ from rich.text import Text
 from artifacts.errors import UserError
 from artifacts.store import Artifact, Store
 
-out = Console(highlight=False, soft_wrap=True)
+# A pipe has no width: what is cut there is lost to whoever reads it.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 
 def stage_line(errors: Console) -> Callable[[dict[str, Any]], None]:

@@ -17,9 +17,10 @@ from prefect.concurrency.sync import concurrency
 from prefect.states import Completed, State
 
 from artifacts.store import Artifact, Store
+from flows.config import RunnerName
 from flows.progress import stage_progress
 from flows.registry import BY_NAME
-from flows.runner import RunnerName, prefect_map, task_runner
+from flows.runner import prefect_map, task_runner
 from tasks.stage import Outcome, execute
 
 
@@ -97,7 +98,10 @@ def make_stage_flow(name: str) -> Flow[..., Any]:
     ) -> dict[str, Any]:
         plain = config if isinstance(config, dict) else config.model_dump(mode="json")
         count = workers or os.cpu_count() or 1
-        return run_stage_task(name, plain, inputs, store, seed, count, run_id, force)  # type: ignore[return-value]
+        # A task that returns a state is called for that state; its result is what the state carries.
+        state: Any = run_stage_task(name, plain, inputs, store, seed, count, run_id, force)
+        row: dict[str, Any] = state.result()
+        return row
 
     stage_flow.__name__ = stage_flow.__qualname__ = f"{name}_flow"
     stage_flow.__doc__ = f"Run the stage `{name}` alone, or reuse what it made of the same inputs."
