@@ -8,12 +8,14 @@ and is the commit mark. A folder without a manifest is not an artifact and is ne
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -62,7 +64,9 @@ class Artifact:
 
     def files(self, table: str) -> list[Path]:
         """Local Parquet files of one of its tables (`data`, `decisions`, …), in order. Empty if it has none."""
-        names = sorted(name for name in self.manifest.files if name.startswith(f"{table}/") and name.endswith(".parquet"))
+        names = sorted(
+            name for name in self.manifest.files if name.startswith(f"{table}/") and name.endswith(".parquet")
+        )
         root = self.local()
         return [root / name for name in names]
 
@@ -75,28 +79,52 @@ class Store:
         self.remote = "://" in text and not text.startswith("file://")
         if not self.remote:
             text = os.path.abspath(text.removeprefix("file://"))
-        self.url = text.rstrip("/") or "/"
+        self.url = text if text.endswith("://") else text.rstrip("/") or "/"
         self.fs: Any
         try:
             self.fs, self.root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             raise UserError(f"store {text!r}: {error}") from error
+        self.root = str(self.root).rstrip("/") or ("" if self.remote else "/")
 
     # --- paths and small files
 
     def join(self, relative: str) -> str:
-        return f"{self.url}/{relative}"
+        return f"{self.url}{relative}" if self.url.endswith("/") else f"{self.url}/{relative}"
 
     def _full(self, relative: str) -> str:
         return f"{self.root}/{relative}"
 
-    def read_text(self, relative: str) -> str:
+    def read_bytes(self, relative: str) -> bytes:
+        """A small file. Raises `UserError` if it is not there."""
         try:
             with self.fs.open(self._full(relative), "rb") as stream:
                 data: bytes = stream.read()
         except FileNotFoundError as error:
             raise UserError(f"{self.join(relative)}: no such file in the store") from error
-        return data.decode("utf8", errors="replace")
+        return data
+
+    def read_text(self, relative: str) -> str:
+        return self.read_bytes(relative).decode("utf8", errors="replace")
+
+    def digest(self, relative: str) -> tuple[str, int]:
+        """SHA-256 (64 hex digits) and size of a file as it lies in the store, never of a local copy.
+
+        Raises:
+            OSError: it cannot be read (`FileNotFoundError` if it is not there).
+        """
+        found, size = hashlib.sha256(), 0
+        with self.fs.open(self._full(relative), "rb") as stream:
+            while block := stream.read(2**22):
+                found.update(block)
+                size += len(block)
+        return found.hexdigest(), size
+
+    def walk(self, relative: str) -> list[str]:
+        """Paths of all files below a folder of the store, relative to that folder, sorted."""
+        self.fs.invalidate_cache()
+        top = self._full(relative).strip("/") + "/"
+        return sorted(str(path).lstrip("/").removeprefix(top) for path in self.fs.find(self._full(relative)))
 
     def write_text(self, relative: str, text: str) -> None:
         """Write a small file as a whole: nobody ever sees half of it."""
@@ -109,6 +137,9 @@ class Store:
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         partial.write_text(text, encoding="utf8")
         os.replace(partial, target)
+
+    def holds(self, relative: str) -> bool:
+        return bool(self.fs.exists(self._full(relative)))
 
     def list_dir(self, relative: str) -> list[str]:
         """Names in a folder of the store, sorted; none if the folder is not there."""
@@ -130,7 +161,7 @@ class Store:
         for name in [stage] if stage else self.stages():
             for folder in self.list_dir(name):
                 recipe, dot, content = folder.partition(".")
-                if dot and len(recipe) == SHORT and self.fs.exists(self._full(f"{name}/{folder}/manifest.json")):
+                if dot and len(recipe) == SHORT and self.holds(f"{name}/{folder}/manifest.json"):
                     found.append(Artifact(self, name, recipe, content))
         return sorted(found, key=lambda a: (a.stage, self._finished(a), a.recipe))
 
@@ -146,7 +177,7 @@ class Store:
         matches = [
             Artifact(self, stage, recipe, folder.partition(".")[2])
             for folder in self.list_dir(stage)
-            if folder.startswith(f"{recipe}.") and self.fs.exists(self._full(f"{stage}/{folder}/manifest.json"))
+            if folder.startswith(f"{recipe}.") and self.holds(f"{stage}/{folder}/manifest.json")
         ]
         return max(matches, key=self._finished, default=None)
 
@@ -159,11 +190,11 @@ class Store:
         stage, at, name = ref.partition("@")
         if not at:
             stage, name = (ref, "latest") if ref in self.stages() else ("", ref)
-        if name == "latest":
+        if name == "latest" and stage:
             found = self.artifacts(stage)[-1:]
         else:
             recipe, _, content = name.partition(".")
-            if not recipe:
+            if not recipe or name == "latest":
                 raise UserError(f"{ref!r}: an artifact is named stage@recipe, a unique prefix of it, or stage@latest")
             every = self.artifacts(stage or None)
             matches = [a for a in every if a.recipe.startswith(recipe) and a.content.startswith(content)]
@@ -182,11 +213,13 @@ class Store:
         target = self.scratch_root() / "copies" / artifact.folder
         if not (target / "manifest.json").exists():
             partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-            for name in [*artifact.manifest.files, "manifest.json"]:
-                (partial / name).parent.mkdir(parents=True, exist_ok=True)
-                self.fs.get_file(self._full(f"{artifact.folder}/{name}"), str(partial / name))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _rename_or_keep(partial, target)
+            try:
+                for name in [*artifact.manifest.files, "manifest.json"]:
+                    (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                    self.fs.get_file(self._full(f"{artifact.folder}/{name}"), str(partial / name))
+                _rename_or_keep(partial, target)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
         return target
 
     def scratch_root(self) -> Path:
@@ -222,13 +255,14 @@ class Store:
     def commit(self, draft: Draft, manifest: Manifest, force: bool = False) -> Artifact:
         """Make the draft an artifact. If its recipe was committed meanwhile, that one wins and is returned.
 
-        With `force` an artifact of another content stands beside the old one and is the newer of the two.
+        With `force` an artifact of another content stands beside the old one and is the newer of the two; one of the
+        same content takes the old one's place if that is damaged.
         """
         sealed = manifest.sealed()
         artifact = Artifact(self, sealed.stage, sealed.recipe, sealed.content[:SHORT])
-        with self._committing(sealed.stage, sealed.recipe):
+        with _exclusive(self.scratch_root() / ".tmp" / f"commit-{sealed.stage}-{sealed.recipe}.lock"):
             winner = self.find(sealed.stage, sealed.recipe)
-            if winner is not None and (not force or winner.content == artifact.content):
+            if winner is not None and not (force and (winner.content != artifact.content or self._damaged(winner))):
                 shutil.rmtree(draft.work, ignore_errors=True)
                 return winner
             if self.remote:
@@ -239,20 +273,19 @@ class Store:
                 _write_durably(draft.folder / "manifest.json", sealed.dumps())
                 target = Path(self._full(artifact.folder))
                 target.parent.mkdir(parents=True, exist_ok=True)
-                if target.exists():  # a folder without a manifest: what is left of a damaged artifact
-                    shutil.rmtree(target)
+                if target.exists():  # damaged: its manifest is gone, or its files are not what the manifest says
+                    os.rename(target, draft.folder.with_name("damaged"))
                 os.rename(draft.folder, target)
         shutil.rmtree(draft.work, ignore_errors=True)
         return artifact
 
-    @contextmanager
-    def _committing(self, stage: str, recipe: str) -> Iterator[None]:
-        locks = self.scratch_root() / ".tmp"
-        locks.mkdir(parents=True, exist_ok=True)
-        with open(locks / f"commit-{stage}-{recipe}.lock", "w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
-        (locks / f"commit-{stage}-{recipe}.lock").unlink(missing_ok=True)
+    def _damaged(self, artifact: Artifact) -> bool:
+        try:
+            manifest = Manifest.loads(self.read_text(f"{artifact.folder}/manifest.json"), artifact.folder, check=True)
+            found = {name: self.digest(f"{artifact.folder}/{name}") for name in manifest.files}
+        except (RunError, UserError, OSError):
+            return True
+        return found != {name: (entry.sha256, entry.bytes) for name, entry in manifest.files.items()}
 
 
 @dataclass(frozen=True)
@@ -264,31 +297,59 @@ class Draft:
 
 
 @contextmanager
+def _exclusive(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file, which is removed afterwards. Raises `BlockingIOError` with `wait=False` if another holds it.
+
+    Whoever waited on a file that its holder has removed meanwhile holds a lock that nobody else sees: it tries again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with open(path, "w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            try:
+                current = path.stat().st_ino == os.fstat(stream.fileno()).st_ino
+            except FileNotFoundError:
+                current = False
+            if not current:
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+@contextmanager
 def _work_folder(root: Path, stage: str, recipe: str, private: Path) -> Iterator[Path]:
     work = root / ".work" / f"{stage}-{recipe}"
-    work.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{work}.lock", "w") as stream:
+    with ExitStack() as held:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(_exclusive(Path(f"{work}.lock"), wait=False))
         except BlockingIOError:
             work = private / "work"  # another process builds the same recipe and owns the resumable folder
         work.mkdir(parents=True, exist_ok=True)
         yield work
-        Path(stream.name).unlink(missing_ok=True)
+
+
+# A draft's folder is named before it is locked; one that is still without a lock after this time lost its process.
+UNLOCKED_SECONDS = 3600.0
 
 
 def _sweep(folder: Path) -> None:
     """Remove the drafts of processes that are gone: those whose lock nobody holds."""
     for draft in folder.iterdir():
-        lock = draft / ".lock"
-        if not lock.exists():
-            continue
-        with open(lock) as stream:
-            try:
+        try:
+            with open(draft / ".lock") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            shutil.rmtree(draft, ignore_errors=True)
+                shutil.rmtree(draft, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        except NotADirectoryError:  # a commit's lock file
+            continue
+        except FileNotFoundError:
+            with suppress(FileNotFoundError):
+                if time.time() - draft.stat().st_mtime > UNLOCKED_SECONDS:
+                    shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write_durably(path: Path, text: str) -> None:

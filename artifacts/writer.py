@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from artifacts.tables import SCHEMA_VERSION, TableKind
 
 ROWS_A_GROUP = 8_192
-BYTES_A_FILE = 512 * 2**20  # Arrow bytes; with zstd some 128 to 256 MiB on disk
+BYTES_A_FILE = 256 * 2**20  # on disk: what is written depends on the rows alone, Arrow's buffers on the batching too
 
 # Columns that people look single rows up by.
 BLOOM_COLUMNS = ("doc_id", "doc_a", "prompt_id", "url")
@@ -36,8 +36,8 @@ class TableWriter:
         self._pending_rows = 0
         self._schema: pa.Schema | None = None
         self._file: pq.ParquetWriter | None = None
+        self._sink: pa.NativeFile | None = None
         self._files = 0
-        self._file_bytes = 0
 
     def write(self, table: pa.Table | pa.RecordBatch) -> None:
         """Append rows. The first table fixes the columns and their order.
@@ -65,18 +65,18 @@ class TableWriter:
         self._pending, self._pending_rows = [rest], rest.num_rows
         if self._file is None:
             self._open()
-        assert self._file is not None
+        assert self._file is not None and self._sink is not None
         self._file.write_table(group, row_group_size=ROWS_A_GROUP)
-        self._file_bytes += group.nbytes
-        if self._file_bytes >= BYTES_A_FILE:
+        if self._sink.tell() >= BYTES_A_FILE:
             self._close_file()
 
     def _open(self) -> None:
         assert self._schema is not None
         self._folder.mkdir(parents=True, exist_ok=True)
         bloom = {name: {"ndv": ROWS_A_GROUP, "fpp": 0.01} for name in BLOOM_COLUMNS if name in self._schema.names}
+        self._sink = pa.OSFile(str(self._folder / f"part-{self._files:05d}.parquet"), "wb")
         self._file = pq.ParquetWriter(
-            self._folder / f"part-{self._files:05d}.parquet",
+            self._sink,
             self._schema.with_metadata(self._footer),
             compression="zstd",
             compression_level=3,
@@ -84,12 +84,14 @@ class TableWriter:
             bloom_filter_options=bloom or None,
         )
         self._files += 1
-        self._file_bytes = 0
 
     def _close_file(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
+        if self._sink is not None:
+            self._sink.close()
+            self._sink = None
 
     def close(self) -> None:
         """Write what is pending. A table that got no rows still leaves one file, so that its columns are known."""
