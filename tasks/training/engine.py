@@ -15,16 +15,16 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from artifacts.errors import RunError, UserError
+from tasks.training.shapes import Precision
 from tasks.training.worker import current_device, prepare
 
-Precision = Literal["auto", "fp32", "bf16"]
 Result = TypeVar("Result")
 
 NO_CLIPPING = 1e30

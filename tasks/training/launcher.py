@@ -20,8 +20,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from pydantic import Field
-
 from artifacts.errors import RunError, UserError
 from tasks.stage import StageConfig, StageContext, outside_recipe
 from tasks.training import worker
@@ -48,12 +46,6 @@ class LauncherConfig(StageConfig):
         "configs/deepspeed/zero0.json", title="DeepSpeed config", description="JSON file; sets the ZeRO stage"
     )
     timeout: float = outside_recipe(0.0, ge=0.0, title="Time-out", description="Seconds; 0 for none")
-
-
-class LauncherField(StageConfig):
-    """Base of training configs: adds the `launcher` section."""
-
-    launcher: LauncherConfig = Field(LauncherConfig(), title="Launcher", description="How training is started")
 
 
 def launch(ctx: StageContext, entry: str, job: dict[str, Any], launcher: LauncherConfig) -> dict[str, Any]:

@@ -10,14 +10,13 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from artifacts.errors import UserError
-from tasks.stage import StageConfig
+from tasks.training.shapes import ModelConfig as ModelConfig
 
 # Models come from the store or from a folder; nothing here may ask a server, not even for a newer version.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -25,29 +24,6 @@ os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".index.json")
 NOT_TOKENIZER = ("config.json", "generation_config.json", "README.md", "manifest.json")
-
-
-class ModelConfig(StageConfig):
-    """The shape of a causal language model; the defaults are the demo's."""
-
-    architecture: Literal["gpt2", "llama"] = Field(
-        "gpt2",
-        title="Architecture",
-        description="gpt2: learned positions, LayerNorm, GELU, as GPT-3; llama: rotary positions, RMSNorm, SwiGLU",
-    )
-    layers: int = Field(4, ge=1, title="Layers", description="Transformer blocks")
-    width: int = Field(256, ge=8, title="Width", description="Size of the residual stream")
-    heads: int = Field(4, ge=1, title="Heads", description="Attention heads; must divide the width")
-    context: int = Field(256, ge=8, title="Context", description="Longest input in tokens")
-    dropout: float = Field(0.0, ge=0.0, lt=1.0, title="Dropout", description="Residual dropout while pretraining")
-
-    @model_validator(mode="after")
-    def _fits(self) -> ModelConfig:
-        if self.width % self.heads:
-            raise ValueError(f"heads ({self.heads}) must divide width ({self.width})")
-        if self.architecture == "llama" and self.dropout:
-            raise ValueError("llama has no residual dropout: set dropout to 0")
-        return self
 
 
 def _transformers_config(config: ModelConfig, vocab_size: int, end: int | None) -> Any:
@@ -112,12 +88,14 @@ def load_causal(folder: str | Path, dropout: float = 0.0) -> Any:
     return _load(AutoModelForCausalLM, folder, dropout)
 
 
-def _load(loader: Any, folder: str | Path, dropout: float, **keywords: Any) -> Any:
+def _load(loader: Any, folder: str | Path, dropout: float, labels: int | None = None) -> Any:
     _quiet()
     try:
         shape = _load_shape(folder, dropout)
+        if labels is not None:
+            shape.num_labels = labels
         model = loader.from_pretrained(
-            folder, config=shape, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True, **keywords
+            folder, config=shape, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
         )
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: not a model that transformers opens ({error})") from error
@@ -228,10 +206,10 @@ class RewardModel(nn.Module):
 
     @classmethod
     def from_causal(cls, folder: str | Path, seed: int, dropout: float = 0.0) -> RewardModel:
-        """The transformer of a causal LM under a fresh head: normal, deviation 1/sqrt(width + 1) (lm-human-preferences)."""
+        """The transformer of a causal LM under a fresh head: normal, 1/sqrt(width + 1) (lm-human-preferences)."""
         from transformers import AutoModelForSequenceClassification
 
-        classifier = _load(AutoModelForSequenceClassification, folder, dropout, num_labels=1)
+        classifier = _load(AutoModelForSequenceClassification, folder, dropout, labels=1)
         head = classifier.score.weight
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
