@@ -51,7 +51,7 @@ def test_accuracy_counts_untied_pairs() -> None:
 
 
 def rankings(count: int) -> list[dict[str, Any]]:
-    """Answers with an exclamation mark are better: of three, one has none, one is tied with the best in half of them."""
+    """Answers with an exclamation mark are better than the one without, and tied with one another."""
     draw = random.Random(0)
     rows = []
     for number in range(count):
@@ -178,5 +178,5 @@ def test_nothing_to_train_on_is_the_users_error(given: tuple[Store, dict[str, Ar
     ties = [{**row, "ranks": [1, 1, 1]} for row in rankings(4)[:4]]
     empty = put_table(store, RANKINGS, table(ties, RANKINGS.schema), "label", "ties")
     config = RewardConfig(launcher=LauncherConfig(starter="none"))  # it fails before any engine starts
-    with pytest.raises(UserError, match="no ranking to train on: 4 read.*only_ties"):
+    with pytest.raises(UserError, match=r"no ranking to train on: 4 read.*only_ties"):
         run_stage(STAGE, config, store, {"rankings": empty, "model": inputs["model"]})
