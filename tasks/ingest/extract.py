@@ -20,9 +20,9 @@ _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "
 _HTML = re.compile(rb"<\s*(?:!doctype\s+html|html|head|body|title|meta|div|table|script)\b", re.IGNORECASE)
 _TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)")
 # Void elements, and those whose end tag may be left out and which do not nest without it (HTML section 13.1.2).
-_NO_DEPTH = frozenset(
+_NO_DEPTH = (
     "area base br col embed hr img input link meta param source track wbr p li dt dd tr td th option optgroup tbody "
-    "thead tfoot colgroup html head body rp rt".split()
+    "thead tfoot colgroup html head body rp rt"
 )
 # Everything of Cc but tab and line feed, the two halves of surrogate pairs, noncharacters, and the BOM inside a text.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufeff\ufffe\uffff]")
@@ -86,8 +86,9 @@ def _candidates(body: bytes, stated: str | None, html: bool) -> Sequence[str]:
 def nesting_depth(html: str) -> int:
     """How deep the tags of a page nest at most, estimated without parsing: opened and not yet closed."""
     depth = deepest = 0
+    flat = frozenset(_NO_DEPTH.split())
     for found in _TAG.finditer(html):
-        if found[2].lower() in _NO_DEPTH:
+        if found[2].lower() in flat:
             continue
         if found[1]:
             depth = max(0, depth - 1)

@@ -152,7 +152,8 @@ class RecordReader:
             held = (stream.frame_end() or len(stream.buffer)) - end
             raise _Broken("truncated_record", f"the block ends after {held} of {head.length} bytes")
         self._check_end(end + head.length)
-        record = Record(self._began, head.kind, head.headers, head.length, bytes(stream.buffer[end : end + head.length]))
+        block = bytes(stream.buffer[end : end + head.length])
+        record = Record(self._began, head.kind, head.headers, head.length, block)
         stream.skip(end + head.length)
         return record
 
@@ -233,7 +234,8 @@ class RecordReader:
     def _next_frame_after(self, error: FrameError) -> Damage:
         began = self._began if self._stream.buffer else error.offset
         end = self._stream.resynchronise(error.offset)
-        return Damage(min(began, error.offset), end, "truncated_record" if error.truncated else "damaged_record", error.message)
+        reason = "truncated_record" if error.truncated else "damaged_record"
+        return Damage(min(began, error.offset), end, reason, error.message)
 
 
 def is_arc(path: Path) -> bool:

@@ -1,0 +1,96 @@
+"""One source file, read in a process of its own: its rows go to an Arrow file in the scratch folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from artifacts.tables import DECISIONS, DOCUMENTS
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.judge import Judge, Row
+from tasks.ingest.reader import Damage, read_records
+from tasks.ingest.text_sources import TextItem, read_texts
+from tasks.ingest.urls import Blocklist
+
+# The columns of both tables; a row's `text` is null where it became no document.
+ROWS = pa.schema(list(DOCUMENTS.schema) + [f for f in DECISIONS.schema if f.name not in DOCUMENTS.schema.names])
+BATCH_ROWS = 512
+BATCH_CHARS = 16_000_000
+
+
+@dataclass(frozen=True)
+class Job:
+    """A source file and all that is needed to read it. Small and picklable."""
+
+    number: int
+    name: str
+    path: str
+    source: str
+    options: tuple[tuple[str, Any], ...]
+    config: IngestConfig
+    blocklist: tuple[str, ...]  # files
+    scratch: str
+
+
+@dataclass(frozen=True)
+class Spilled:
+    """What a job left: an Arrow file of `ROWS`, and counts for the metrics."""
+
+    path: str
+    rows: int
+    tallies: dict[str, dict[str, int]]
+
+
+def process_file(job: Job) -> Spilled:
+    """Read one source file to its end; memory is bounded by a batch of rows and the largest record."""
+    judge = Judge(job.config, load_blocklist(job.blocklist), job.name, job.source)
+    target = Path(job.scratch) / f"{job.number:06d}.arrow"
+    total = 0
+    with pa.OSFile(str(target), "wb") as sink, pa.ipc.new_file(sink, ROWS) as writer:
+        pending: list[Row] = []
+        characters = 0
+        for row in _rows(job, judge):
+            pending.append(row)
+            characters += len(row.get("text") or "")
+            if len(pending) >= BATCH_ROWS or characters >= BATCH_CHARS:
+                writer.write_batch(pa.RecordBatch.from_pylist(pending, schema=ROWS))
+                total, pending, characters = total + len(pending), [], 0
+        writer.write_batch(pa.RecordBatch.from_pylist(pending, schema=ROWS))
+        total += len(pending)
+    return Spilled(str(target), total, {name: dict(sorted(c.items())) for name, c in sorted(judge.tallies.items())})
+
+
+def _rows(job: Job, judge: Judge) -> Iterator[Row]:
+    options = dict(job.options)
+    if options.get("format", "warc") != "warc":
+        for item in read_texts(Path(job.path), job.name, options, job.config.max_record_bytes):
+            yield judge.text(item) if isinstance(item, TextItem) else judge.bad_text(item)
+        return
+    for found in read_records(Path(job.path), job.config.max_record_bytes):
+        row = judge.damage(found) if isinstance(found, Damage) else judge.record(found)
+        if row is not None:
+            # Headers are decoded leniently; an Arrow string is strict UTF-8.
+            yield {name: _valid(value) for name, value in row.items()}
+
+
+def _valid(value: Any) -> Any:
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
+
+
+def load_blocklist(files: tuple[str, ...]) -> Blocklist:
+    """The entries of blocklist files together."""
+    lines: list[str] = []
+    for file in files:
+        lines += Path(file).read_text("utf-8-sig", errors="replace").splitlines()
+    return Blocklist(lines)
+
+
+def add_tallies(totals: dict[str, Counter[str]], found: dict[str, dict[str, int]]) -> None:
+    """Add one file's counts to the totals."""
+    for name, counts in found.items():
+        totals.setdefault(name, Counter()).update(counts)
