@@ -1,0 +1,42 @@
+"""The config section `mix`."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator
+
+from tasks.stage import StageConfig
+
+
+class MixConfig(StageConfig):
+    """What share of training each source has, and how long a training row is."""
+
+    weights: dict[str, float] = Field(
+        {},
+        title="Weights",
+        description="Source to weight, normalised to sum 1; documents of other sources are dropped (`not_in_mix`). "
+        "Empty: every source, weighted by its tokens. GPT-3 (table 2.2): crawl .6, WebText2 .22, Books1 .08, "
+        "Books2 .08, Wikipedia .03.",
+    )
+    sequence_length: int = Field(256, ge=2, title="Row length", description="Tokens a training row; GPT-3 has 2,048.")
+    tokens: int = Field(
+        2_000_000, ge=1, title="Tokens", description="Training tokens in all; whole rows are written, so a few less."
+    )
+    heldout_fraction: float = Field(
+        0.02,
+        ge=0,
+        lt=1,
+        title="Held-out share",
+        description="Of each source's documents, by hash of doc_id; never trained on. If they fill no row, the largest "
+        "source gives up more of its documents until they do. 0 holds nothing out.",
+    )
+    heldout_tokens: int = Field(
+        500_000, ge=1, title="Held-out tokens", description="At most about so many are written to `heldout`."
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _positive(cls, weights: dict[str, float]) -> dict[str, float]:
+        for source, weight in weights.items():
+            if not 0 < weight < float("inf"):
+                raise ValueError(f"the weight of {source!r} must be above 0, not {weight}")
+        return weights
