@@ -9,8 +9,13 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-# A page's language shows early; the model's time grows with the text.
-HEAD = 20_000
+# The time grows with the text, the answer hardly changes: from 200 characters on, 98.7% of those sentences are right.
+# The middle counts as well because pages often open with an English menu.
+HEAD = 1_000
+MIDDLE = 2_000
+
+# Sinitic languages that ISO 639-3 puts under the macrolanguage `zho`; written text rarely tells them apart.
+_MACROLANGUAGE = {"wuu": "zh", "yue": "zh"}
 
 
 @cache
@@ -23,11 +28,14 @@ def _identifier() -> Any:
 def identify(text: str) -> tuple[str, float]:
     """(ISO 639-1 code of the likeliest language, its probability among the model's languages in [0, 1]).
 
-    The first 20,000 characters are looked at. `und` with 0.0 for a text without letters. Languages without a
-    two-letter code have their three-letter one. Six decimals: beyond them, floating point differs between machines.
+    The first 1,000 characters and 2,000 from the middle are looked at. `und` with 0.0 for a text without letters.
+    Languages without a two-letter code have their three-letter one; Wu and Cantonese count as `zh`. Six decimals:
+    beyond them, floating point differs between machines.
     """
-    head = text[:HEAD]
-    if not any(character.isalpha() for character in head):
+    if len(text) > HEAD + MIDDLE:
+        middle = max(HEAD, (len(text) - MIDDLE) // 2)
+        text = f"{text[:HEAD]}\n{text[middle : middle + MIDDLE]}"
+    if not any(character.isalpha() for character in text):
         return "und", 0.0
-    language, probability = _identifier().classify(head)
-    return str(language), round(float(probability), 6)
+    language, probability = _identifier().classify(text)
+    return _MACROLANGUAGE.get(str(language), str(language)), round(float(probability), 6)
