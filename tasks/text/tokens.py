@@ -20,10 +20,9 @@ from tasks.training.chat_format import END
 TEXTS_A_BATCH = 256
 
 
-@lru_cache(maxsize=2)
-def load_tokenizer(path: str) -> Tokenizer:
-    """The tokenizer of a `tokenizer.json`, loaded once a process, for encoding documents: nothing is cut, padded or
-    added, and text that spells a special token stays text (a page that says `<|endoftext|>` ends no document).
+def read_tokenizer(path: str) -> Tokenizer:
+    """The tokenizer of a `tokenizer.json`, for encoding documents: nothing is cut, padded or added, and text that
+    spells a special token stays text (a page that says `<|endoftext|>` ends no document).
 
     Raises:
         UserError: there is no such file, or it is no tokenizer.
@@ -38,6 +37,12 @@ def load_tokenizer(path: str) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+@lru_cache(maxsize=2)
+def load_tokenizer(path: str) -> Tokenizer:
+    """`read_tokenizer`, once a process: for tokenizers of artifacts, whose files never change."""
+    return read_tokenizer(path)
 
 
 def vocabulary_size(tokenizer: Tokenizer) -> int:

@@ -12,7 +12,7 @@ from artifacts.errors import RunError
 from artifacts.reader import Shard
 from artifacts.tables import DECISIONS, DOCUMENTS, MODEL, TOKENS
 from tasks.stage import Stage, StageContext, Summary
-from tasks.text.tokens import encode_texts, load_tokenizer, text_digest, token_type, vocabulary_size
+from tasks.text.tokens import encode_texts, load_tokenizer, read_tokenizer, text_digest, token_type, vocabulary_size
 from tasks.tokenize.config import TokenizeConfig, tokenizer_sources
 from tasks.tokenize.train import sample_texts, save_tokenizer, train_tokenizer, with_end_token
 
@@ -57,7 +57,7 @@ def run(ctx: StageContext) -> Summary:
     ctx.progress(0, None, "making the tokenizer")
     trained_on: dict[str, int] | None = None
     if ctx.sources:
-        tokenizer = with_end_token(load_tokenizer(str(ctx.sources[0].path)))
+        tokenizer = with_end_token(read_tokenizer(str(ctx.sources[0].path)))
     else:
         texts, trained_on = sample_texts(table, config.sample_bytes, ctx.seed)
         if not trained_on["bytes"]:
