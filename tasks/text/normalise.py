@@ -33,48 +33,73 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
-def marks_class() -> str:
-    """The combining marks (categories Mn, Mc, Me), as the inside of a regular expression's brackets.
+Ranges = tuple[tuple[int, int], ...]
+
+
+def character_class(ranges: Ranges) -> str:
+    """Inclusive code point ranges as the inside of a regular expression's brackets."""
+    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
+
+
+def one_of(ranges: Ranges) -> str:
+    """A regular expression for one character of the ranges.
+
+    Python's `re` looks a set up at once only if it lies below U+10000; one character above makes it walk through all
+    ranges (40 times slower on Chinese). So those above stand apart, behind a test for being above.
+    """
+    low, high = split_planes(ranges)
+    pieces = [f"[{character_class(low)}]"] if low else []
+    if high:
+        pieces.append(f"(?={_ABOVE})[{character_class(high)}]")
+    return f"(?:{'|'.join(pieces)})"
+
+
+def split_planes(ranges: Ranges) -> tuple[Ranges, Ranges]:
+    """(ranges in the basic plane, ranges above it); no range may reach across."""
+    return tuple(r for r in ranges if r[1] < 0x10000), tuple(r for r in ranges if r[0] >= 0x10000)
+
+
+def marks() -> Ranges:
+    """The combining marks (categories Mn, Mc, Me) that are not default-ignorable.
 
     Python's `\\w` leaves them out, which would break words of Devanagari, Thai or Hebrew at every vowel sign.
     """
     return _classes()[0]
 
 
-def character_class(ranges: Iterable[tuple[int, int]]) -> str:
-    """Inclusive code point ranges as the inside of a regular expression's brackets."""
-    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
+_BELOW, _ABOVE = "[\\u0000-\\uffff]", "[\\U00010000-\\U0010ffff]"
 
 
 @cache
-def _classes() -> tuple[str, str]:
-    marks: list[int] = []
-    ignorable: list[int] = [0x034F, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]
+def _classes() -> tuple[Ranges, Ranges]:
+    selectors = [0x034F, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]
+    found: dict[str, list[int]] = {"M": [], "Cf": list(selectors)}
     # Beyond these ranges there are no marks and no format characters.
     for code in chain([0xAD], range(0x300, 0x20000), range(0xE0000, 0xE0100)):
         category = unicodedata.category(chr(code))
         if category == "Cf":
-            ignorable.append(code)
-        elif category[0] == "M" and code not in (0x034F, *range(0xFE00, 0xFE10)):
-            marks.append(code)
-    return character_class(_ranges(marks)), character_class(_ranges(ignorable))
+            found["Cf"].append(code)
+        elif category[0] == "M" and code not in selectors:
+            found["M"].append(code)
+    return _ranges(found["M"]), _ranges(found["Cf"])
 
 
-def _ranges(codes: Iterable[int]) -> list[tuple[int, int]]:
+def _ranges(codes: Iterable[int]) -> Ranges:
     found: list[tuple[int, int]] = []
     for code in sorted(codes):
-        if found and found[-1][1] == code - 1:
+        if found and found[-1][1] == code - 1 and code != 0x10000:
             found[-1] = (found[-1][0], code)
         else:
             found.append((code, code))
-    return found
+    return tuple(found)
 
 
 @cache
 def _separators() -> re.Pattern[str]:
-    return re.compile(f"(?:[^\\w{marks_class()}]|_)+")
+    low, high = (character_class(part) for part in split_planes(marks()))
+    return re.compile(f"(?:[^\\w{low}](?:(?<={_BELOW})|(?<![{high}]))|_)+")
 
 
 @cache
 def _ignorable() -> re.Pattern[str]:
-    return re.compile(f"[{_classes()[1]}]+")
+    return re.compile(f"{one_of(_classes()[1])}+")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from tasks.text.normalise import character_class, fold, marks_class, normalise
+from tasks.text.normalise import character_class, fold, marks, normalise, one_of, split_planes
 
 # Blocks of the Unicode standard whose scripts are written without spaces between words.
 SPACELESS = (
@@ -41,10 +41,9 @@ SPACELESS = (
 
 def spaced(normalised: str) -> str:
     """A normalised text (`normalise`) with a single space between any two units."""
-    if normalised.isascii():
+    if normalised.isascii() or not _spaceless().search(normalised):
         return normalised
-    spread, found = _spaceless().subn(r" \g<0> ", normalised)
-    return " ".join(spread.split()) if found else normalised
+    return " ".join(_pieces().findall(normalised))
 
 
 def units(text: str) -> list[str]:
@@ -86,10 +85,21 @@ def _fold_with_origins(run: str) -> tuple[str, list[tuple[int, int]]]:
 
 @cache
 def _spaceless() -> re.Pattern[str]:
-    return re.compile(f"[{character_class(SPACELESS)}][{marks_class()}]*")
+    return re.compile(one_of(SPACELESS))
+
+
+# A unit of a script without spaces is one character and the marks on it (of the basic plane: no other has any).
+@cache
+def _pieces() -> re.Pattern[str]:
+    low, high = (character_class(part) for part in split_planes(SPACELESS))
+    return re.compile(f"{one_of(SPACELESS)}[{_low_marks()}]*|(?:[^ {low}](?<![{high}]))+")
 
 
 @cache
 def _units() -> re.Pattern[str]:
-    spaceless, marks = character_class(SPACELESS), marks_class()
-    return re.compile(f"(?=[\\w{marks}])[{spaceless}][{marks}]*|(?:(?![{spaceless}_])[\\w{marks}])+")
+    spaceless, letter = one_of(SPACELESS), f"(?:\\w|{one_of(marks())})"
+    return re.compile(f"(?={letter}){spaceless}[{_low_marks()}]*|(?:(?!{spaceless}|_){letter})+")
+
+
+def _low_marks() -> str:
+    return character_class(split_planes(marks())[0])
