@@ -8,7 +8,7 @@ from collections.abc import Sequence
 Z95 = 1.959963984540054  # the standard normal's 97.5% point
 
 
-def wilson(successes: int, trials: int) -> dict[str, float | int | None]:
+def wilson(successes: float, trials: int) -> dict[str, float | int | None]:
     """A share with its Wilson 95% score interval (Wilson 1927), as `{"value", "low", "high", "n"}`.
 
     The interval stays within [0, 1] and holds for small counts. Without trials all but `n` are None.
