@@ -156,13 +156,17 @@ def _context(model: nn.Module) -> int:
 class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """One layer's keys and values with room to grow: the library's own layer copies all of them at every token.
 
-    (64 rows of 256 wide, 4 layers, two CPU threads: 1,500 tokens a second with the library's, 4,400 with this.)
+    (64 rows, 256 wide, 4 layers, one CPU thread: 1,900 tokens a second with the library's, 2,300 with this.)
     """
+
+    keys: Tensor
+    values: Tensor
+    _room: tuple[Tensor, Tensor] | None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **keywords: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self._room: tuple[Tensor, Tensor] | None = None
+            self._room = None
         held = self.get_seq_length()
         wanted = held + key_states.shape[-2]
         if self._room is None or self._room[0].shape[-2] < wanted:

