@@ -38,6 +38,11 @@ def content_digest(files: Mapping[str, str]) -> str:
 OUTSIDE_CONTENT = frozenset({"README.md", "manifest.json"})
 
 
+def source_identity(sha256: str, name: str, role: str | None, source: str | None, options: Mapping[str, Any]) -> str:
+    """A digest of all that may change what is read from an external file: content, name, role, source and options."""
+    return digest_json([sha256, name, role, source, dict(options)])
+
+
 def recipe_digest(
     stage: str,
     version: int,

@@ -6,11 +6,13 @@ The JSON schema is published as `docs/manifest.schema.json` (`python -m artifact
 from __future__ import annotations
 
 import json
+import math
+import sys
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from artifacts.digest import canonical_json, digest_json
+from artifacts.digest import canonical_json, digest_json, source_identity
 from artifacts.errors import RunError
 
 MANIFEST_VERSION = 1
@@ -42,10 +44,16 @@ class SourceEntry(Strict):
     name: str = Field(description="file name, or name in its data manifest")
     manifest: str | None = Field(None, description="name of the data manifest that lists it")
     role: str | None = None
+    source: str | None = Field(None, description="value of the `source` column of its rows")
+    options: dict[str, Any] = Field(default_factory=dict, description="reader options, the format among them")
     licence: str | None = None
     url: str | None = None
     sha256: str
     bytes: int
+
+    @property
+    def identity(self) -> str:
+        return source_identity(self.sha256, self.name, self.role, self.source, self.options)
 
 
 class Counts(Strict):
@@ -90,7 +98,15 @@ class Manifest(Strict):
     checksum: str = Field("", description="SHA-256 of this manifest's canonical JSON with an empty checksum")
 
     def sealed(self) -> Manifest:
-        """A copy whose checksum covers everything else in it."""
+        """A copy whose checksum covers everything else in it.
+
+        Raises:
+            RunError: a number in it is not finite, which JSON cannot say.
+        """
+        for part in ("config", "outside_recipe", "metrics"):
+            place = _not_finite(getattr(self, part), part)
+            if place:
+                raise RunError(f"{self.stage}: {place} is not a finite number and cannot stand in a manifest")
         return self.model_copy(update={"checksum": self._checksum()})
 
     def _checksum(self) -> str:
@@ -116,9 +132,22 @@ class Manifest(Strict):
         return manifest
 
 
+def _not_finite(value: Any, place: str) -> str | None:
+    """The dotted place of the first NaN or infinity in a JSON value."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{place} ({value})"
+    if isinstance(value, dict):
+        parts = [(f"{place}.{key}", inner) for key, inner in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [(f"{place}[{number}]", inner) for number, inner in enumerate(value)]
+    else:
+        return None
+    return next((found for name, inner in parts if (found := _not_finite(inner, name))), None)
+
+
 def main() -> None:
     """Print the JSON schema of manifests."""
-    print(json.dumps(Manifest.model_json_schema(), indent=1))
+    sys.stdout.write(json.dumps(Manifest.model_json_schema(), indent=1) + "\n")
 
 
 if __name__ == "__main__":

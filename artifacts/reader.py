@@ -9,6 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from artifacts.manifest import Counts
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -65,3 +67,18 @@ class InputTable:
         names = list(columns) if columns is not None else None
         tables = [pq.read_table(path, columns=names).replace_schema_metadata(None) for path in self.files]
         return pa.concat_tables(tables)
+
+
+def count_decisions(decisions: InputTable) -> Counts:
+    """Rows in, kept, dropped and failed, and the reasons of the last two, from a decisions table."""
+    counts = Counts(rows_in=0, kept=0, dropped=0, failed=0)
+    totals = {"rows_in": 0, "kept": 0, "dropped": 0, "failed": 0}
+    for batch in decisions.batches(["kept", "failed", "reason"], rows=65_536):
+        for row in batch.group_by(["kept", "failed", "reason"]).aggregate([([], "count_all")]).to_pylist():
+            fate = "kept" if row["kept"] else "failed" if row["failed"] else "dropped"
+            totals[fate] += row["count_all"]
+            totals["rows_in"] += row["count_all"]
+            if fate != "kept":
+                reason = row["reason"] or ""
+                counts.reasons[reason] = counts.reasons.get(reason, 0) + row["count_all"]
+    return counts.model_copy(update={**totals, "reasons": dict(sorted(counts.reasons.items()))})

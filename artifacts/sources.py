@@ -17,7 +17,7 @@ import fsspec
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from artifacts.digest import digest_json
+from artifacts.digest import source_identity
 from artifacts.errors import UserError
 from artifacts.fetch import Mirror, extract_member, fetch_unhashed, find_or_fetch, mirror_folders, sha256_of, url_name
 
@@ -54,7 +54,7 @@ class Source:
     @property
     def identity(self) -> str:
         """A digest of all that may change what is read from the file: content, name, role, source and options."""
-        return digest_json([self.sha256, self.name, self.role, self.source, dict(self.options)])
+        return source_identity(self.sha256, self.name, self.role, self.source, dict(self.options))
 
 
 class _Strict(BaseModel):

@@ -27,7 +27,7 @@ from artifacts.card import write_card
 from artifacts.digest import content_digest, digest_file, recipe_digest
 from artifacts.errors import AccountError, RunError, UserError
 from artifacts.manifest import Counts, FileEntry, InputEntry, Manifest, RunBlock, SourceEntry
-from artifacts.reader import InputTable
+from artifacts.reader import InputTable, count_decisions
 from artifacts.sources import Source
 from artifacts.store import Artifact, Draft, Store
 from artifacts.tables import DECISIONS, TableKind
@@ -348,6 +348,8 @@ def _manifest(context: StageContext, draft: Draft, summary: Summary) -> Manifest
                 name=source.name,
                 manifest=source.manifest,
                 role=source.role,
+                source=source.source,
+                options=dict(source.options),
                 licence=source.licence,
                 url=source.url,
                 sha256=source.sha256,
@@ -368,7 +370,9 @@ def _describe_files(folder: Path) -> dict[str, FileEntry]:
     entries = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
-        entries[str(path.relative_to(folder))] = FileEntry(sha256=digest_file(path), bytes=path.stat().st_size, rows=rows)
+        entries[str(path.relative_to(folder))] = FileEntry(
+            sha256=digest_file(path), bytes=path.stat().st_size, rows=rows
+        )
     return entries
 
 
@@ -386,9 +390,7 @@ def _account(stage: Stage, folder: Path, summary: Summary) -> Counts:
         for name in ("rows_in", "kept", "dropped", "failed"):
             stated = getattr(counts, name)
             if stated is not None and stated != getattr(decided, name):
-                raise AccountError(
-                    f"{stage.name}: {name} is {stated}, but its decisions say {getattr(decided, name)}"
-                )
+                raise AccountError(f"{stage.name}: {name} is {stated}, but its decisions say {getattr(decided, name)}")
         counts = decided
     if counts.rows_in is not None:
         parts = [counts.kept or 0, counts.dropped or 0, counts.failed or 0]
@@ -398,21 +400,6 @@ def _account(stage: Stage, folder: Path, summary: Summary) -> Counts:
             )
         counts.kept, counts.dropped, counts.failed = parts
     return counts
-
-
-def count_decisions(decisions: InputTable) -> Counts:
-    """Rows in, kept, dropped and failed, and the reasons of the last two, from a decisions table."""
-    counts = Counts(rows_in=0, kept=0, dropped=0, failed=0)
-    totals = {"rows_in": 0, "kept": 0, "dropped": 0, "failed": 0}
-    for batch in decisions.batches(["kept", "failed", "reason"], rows=65_536):
-        for row in batch.group_by(["kept", "failed", "reason"]).aggregate([([], "count_all")]).to_pylist():
-            fate = "kept" if row["kept"] else "failed" if row["failed"] else "dropped"
-            totals[fate] += row["count_all"]
-            totals["rows_in"] += row["count_all"]
-            if fate != "kept":
-                reason = row["reason"] or ""
-                counts.reasons[reason] = counts.reasons.get(reason, 0) + row["count_all"]
-    return counts.model_copy(update={**totals, "reasons": dict(sorted(counts.reasons.items()))})
 
 
 def _now() -> str:

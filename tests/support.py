@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from artifacts.digest import digest_json
 from artifacts.store import Artifact, Store
 from artifacts.tables import DOCUMENTS, TableKind
 from tasks.stage import Outcome, Stage, StageConfig, StageContext, Summary, as_inputs, execute
@@ -26,6 +27,7 @@ def run_stage(
 
 class _NoConfig(StageConfig):
     label: str = ""
+    rows: str = ""
 
 
 def put_table(store: Store, kind: TableKind, table: pa.Table, stage: str = "given", label: str = "") -> Artifact:
@@ -36,7 +38,8 @@ def put_table(store: Store, kind: TableKind, table: pa.Table, stage: str = "give
         return Summary(rows_in=table.num_rows, kept=table.num_rows, dropped=0, failed=0)
 
     given = Stage(stage, 1, _NoConfig, {}, {"data": kind}, run)
-    return execute(given, _NoConfig(label=label), {}, store).artifact
+    rows = digest_json([table.schema.to_string(), table.to_pylist()])  # another table is another recipe
+    return execute(given, _NoConfig(label=label, rows=rows), {}, store).artifact
 
 
 def make_documents(texts: Iterable[str], source: str = "crawl", lang: str = "en", prefix: str = "d") -> pa.Table:

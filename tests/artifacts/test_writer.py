@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from pathlib import Path
 
 import duckdb
@@ -36,7 +37,7 @@ def write(folder: Path, table: pa.Table, cuts: list[int]) -> dict[str, str]:
     """Write a table in pieces; returns file name to hash."""
     edges = [0, *sorted(min(cut, table.num_rows) for cut in cuts), table.num_rows]
     with TableWriter(folder, "data", PAIRS, "test") as out:
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in itertools.pairwise(edges):
             out.write(table.slice(start, stop - start))
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((folder / "data").iterdir())}
 
@@ -82,9 +83,7 @@ def test_bloom_filter_and_page_index_are_there(tmp_path: Path) -> None:
     with TableWriter(tmp_path, "data", DOCUMENTS, "ingest") as out:
         out.write(make_documents(["one", "two"]))
     path = tmp_path / "data/part-00000.parquet"
-    found = duckdb.sql(
-        f"select path_in_schema, bloom_filter_length from parquet_metadata('{path}')"  # noqa: S608
-    ).fetchall()
+    found = duckdb.sql(f"select path_in_schema, bloom_filter_length from parquet_metadata('{path}')").fetchall()
     assert {name for name, length in found if length} == {"doc_id", "url"}
     probe = f"select bloom_filter_excludes from parquet_bloom_probe('{path}', 'doc_id', ?)"
     assert duckdb.execute(probe, ["d" + "9" * 31]).fetchall() == [(True,)]

@@ -1,0 +1,219 @@
+"""Holding artifacts against their manifests: hashes, digests, names, row accounts and the chain of inputs.
+
+Nothing that is damaged is ever parsed: a Parquet file is opened only when its hash is the one that was committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from artifacts.digest import SHORT, content_digest, recipe_digest
+from artifacts.errors import RunError, UserError
+from artifacts.manifest import FileEntry, Manifest
+from artifacts.reader import InputTable, count_decisions
+from artifacts.store import Artifact, Store
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one file of an artifact (`manifest.json` for what concerns the artifact as a whole)."""
+
+    artifact: str
+    file: str
+    problem: str
+
+
+@dataclass
+class VerifyReport:
+    """`checked` counts artifacts; `ok` means that no problem was found in any of them."""
+
+    checked: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def verify(store: Store, refs: Sequence[str] | None = None) -> VerifyReport:
+    """Check the artifacts that `refs` name, or every artifact of the store.
+
+    The bytes of those artifacts are read and hashed where the store keeps them. Of the artifacts that they were made
+    from, all the way up, the presence and the content digest are checked.
+
+    Raises:
+        UserError: a reference names no artifact.
+    """
+    report = VerifyReport()
+    if refs is None:
+        artifacts = store.artifacts()
+        report.problems += _strays(store)
+    else:
+        artifacts = list(dict.fromkeys(store.resolve(ref) for ref in refs))
+    for artifact in artifacts:
+        report.checked += 1
+        report.problems += _check(store, artifact)
+    if refs is not None:
+        damaged = {(p.artifact, p.file) for p in report.problems}
+        above = _check_ancestors(store, artifacts)
+        report.problems += [p for p in above if (p.artifact, p.file) not in damaged]
+    return report
+
+
+def _strays(store: Store) -> Iterator[Problem]:
+    """Artifact folders without a manifest. On an object store that is an upload under way, or one that was cut off."""
+    if store.remote:
+        return
+    for stage in store.stages():
+        for folder in store.list_dir(stage):
+            recipe, dot, _ = folder.partition(".")
+            if dot and len(recipe) == SHORT and not store.holds(f"{stage}/{folder}/{MANIFEST}"):
+                yield Problem(f"{stage}@{recipe}", MANIFEST, "missing: the folder is no artifact without it")
+
+
+def _check(store: Store, artifact: Artifact) -> list[Problem]:
+    """Everything that is wrong with one artifact. What a damaged manifest says of the other files is not used."""
+
+    def problem(file: str, text: str) -> Problem:
+        return Problem(artifact.ref, file, text)
+
+    try:
+        data = store.read_bytes(f"{artifact.folder}/{MANIFEST}")
+        manifest = Manifest.loads(data.decode("utf8", errors="replace"), MANIFEST, check=True)
+        if manifest.dumps().encode() != data:
+            raise RunError("altered after it was written (its bytes are not those of any manifest)")
+    except (RunError, UserError, OSError) as error:
+        return [problem(MANIFEST, str(error).removeprefix(f"{MANIFEST}: "))]
+    found = [problem(MANIFEST, text) for text in _identity(artifact, manifest)]
+    intact = []
+    present = set(store.walk(artifact.folder))
+    for name, entry in sorted(manifest.files.items()):
+        wrong = _file_problem(store, artifact, name, entry) if name in present else "missing"
+        if wrong:
+            found.append(problem(name, wrong))
+        else:
+            intact.append(name)
+    found += [
+        problem(name, "not listed in the manifest") for name in sorted(present - set(manifest.files) - {MANIFEST})
+    ]
+    found += [problem(name, text) for name, text in _rows(artifact, manifest, intact)]
+    found += [problem(MANIFEST, text) for text in _missing_inputs(store, manifest)]
+    return found
+
+
+def _file_problem(store: Store, artifact: Artifact, name: str, entry: FileEntry) -> str | None:
+    try:
+        sha256, size = store.digest(f"{artifact.folder}/{name}")
+    except OSError as error:
+        return f"cannot be read: {error}"
+    if size != entry.bytes:
+        return f"{size} bytes, the manifest says {entry.bytes}"
+    if sha256 != entry.sha256:
+        return f"altered: its SHA-256 is {sha256[:SHORT]}…, the manifest says {entry.sha256[:SHORT]}…"
+    return None
+
+
+def _identity(artifact: Artifact, manifest: Manifest) -> Iterator[str]:
+    """The folder's name against the manifest, and the manifest's recipe and content against their definitions."""
+    if manifest.stage != artifact.stage:
+        yield f"it is of the stage {manifest.stage}, but lies in the folder {artifact.stage}"
+    if manifest.recipe != artifact.recipe:
+        yield f"its recipe is {manifest.recipe}, its folder's name says {artifact.recipe}"
+    if manifest.content[:SHORT] != artifact.content:
+        yield f"its content is {manifest.content[:SHORT]}, its folder's name says {artifact.content}"
+    content = content_digest({name: entry.sha256 for name, entry in manifest.files.items()})
+    if content != manifest.content:
+        yield f"its files give the content {content[:SHORT]}, it says {manifest.content[:SHORT]}"
+    inputs: dict[str, list[str]] = {}
+    for entry in manifest.inputs:
+        inputs.setdefault(entry.name, []).append(entry.content)
+    sources = [source.identity for source in manifest.sources]
+    # A stage without randomness has the seed 0 in its recipe, whatever the run's seed was.
+    recipes = [
+        recipe_digest(manifest.stage, manifest.stage_version, manifest.config, inputs, sources, seed)
+        for seed in (manifest.seed, 0)
+    ]
+    if manifest.recipe not in recipes:
+        yield f"its stage, config, seed, inputs and sources give the recipe {recipes[0]}, not {manifest.recipe}"
+
+
+def _rows(artifact: Artifact, manifest: Manifest, intact: list[str]) -> Iterator[tuple[str, str]]:
+    """The row account, recounted from those Parquet files that are as they were committed."""
+    parquet = [name for name in manifest.files if name.endswith(".parquet")]
+    root = artifact.local() if any(name in intact for name in parquet) else Path()
+    for name in parquet:
+        if name in intact:
+            try:
+                rows = pq.read_metadata(root / name).num_rows
+            except (pa.ArrowException, OSError) as error:
+                yield name, f"not readable as Parquet: {error}"
+            else:
+                if rows != manifest.files[name].rows:
+                    yield name, f"{rows} rows, the manifest says {manifest.files[name].rows}"
+    counts = manifest.counts
+    if counts.rows_in is not None:
+        parts = (counts.kept or 0) + (counts.dropped or 0) + (counts.failed or 0)
+        if counts.rows_in != parts:
+            yield MANIFEST, f"{counts.rows_in} rows in, but kept + dropped + failed is {parts}"
+    decisions = sorted(name for name in parquet if name.startswith("decisions/"))
+    if not decisions or not set(decisions) <= set(intact):
+        return
+    try:
+        counted = count_decisions(InputTable([root / name for name in decisions]))
+    except (pa.ArrowException, OSError, KeyError) as error:
+        yield decisions[0], f"its decisions cannot be counted: {error}"
+        return
+    for field_name, value in counted.model_dump().items():
+        stated = getattr(counts, field_name)
+        if stated != value:
+            yield decisions[0], f"{field_name} is {value} by its decisions, {stated} by the manifest"
+
+
+def _missing_inputs(store: Store, manifest: Manifest) -> Iterator[str]:
+    for entry in manifest.inputs:
+        text = f"its input {entry.name}, {entry.artifact} with content {entry.content[:SHORT]}, is not in the store"
+        try:
+            if find_input(store, entry.artifact, entry.content) is None:
+                yield text
+        except RunError:
+            continue  # a damaged manifest is told where it lies, not again of all that was made from it
+
+
+def find_input(store: Store, ref: str, content: str) -> Artifact | None:
+    """The artifact that a manifest names as an input: of that recipe and that content. None if it is gone.
+
+    Raises:
+        RunError: its manifest is there and cannot be read.
+    """
+    stage, _, recipe = ref.partition("@")
+    artifact = Artifact(store, stage, recipe, content[:SHORT])
+    if not store.holds(f"{artifact.folder}/{MANIFEST}"):
+        return None
+    return artifact if artifact.manifest.content == content else None
+
+
+def _check_ancestors(store: Store, artifacts: Sequence[Artifact]) -> Iterator[Problem]:
+    """Gaps in the chain above the given artifacts, each told of the artifact whose input is gone."""
+    waiting, seen = list(artifacts), set(artifacts)
+    while waiting:
+        artifact = waiting.pop(0)
+        try:
+            manifest = artifact.manifest
+        except RunError as error:
+            yield Problem(artifact.ref, MANIFEST, str(error))
+            continue
+        for text in _missing_inputs(store, manifest):
+            yield Problem(artifact.ref, MANIFEST, text)
+        for entry in manifest.inputs:
+            stage, _, recipe = entry.artifact.partition("@")
+            above = Artifact(store, stage, recipe, entry.content[:SHORT])
+            if above not in seen and store.holds(f"{above.folder}/{MANIFEST}"):
+                seen.add(above)
+                waiting.append(above)
