@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,12 +177,22 @@ def test_a_set_without_items_is_the_users_mistake(store: Store, tmp_path: Path) 
     assert clean(store, ["text"], str(bad)).manifest.metrics["sets"]["bad.jsonl"]["bad_records"] == 1
 
 
+def pickling_map(function: Any, items: Any) -> Iterator[Any]:
+    """What another process does with the work: function, items and results are sent as bytes."""
+    for item in items:
+        there, sent = pickle.loads(pickle.dumps((function, item)))
+        yield pickle.loads(pickle.dumps(there(sent)))
+
+
 def test_grain_does_not_change_a_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quiz = jsonl(tmp_path / "quiz.jsonl", *({"text": words(120 * k, 120 * k + 13)} for k in range(50)))
     texts = [words(40 * k - 60, 40 * k + 90) for k in range(2, 40, 3)] + [words(5000, 5100)]
     one = clean(Store(tmp_path / "one"), texts, quiz)
     monkeypatch.setattr(decontaminate_stage, "ROWS_A_BATCH", 3)
-    other = clean(Store(tmp_path / "other"), texts, quiz)
+    documents = put_table(Store(tmp_path / "other"), DOCUMENTS, make_documents(texts))
+    config = DecontaminateConfig(against=[quiz])
+    inputs = {"documents": documents}
+    other = run_stage(STAGE, config, Store(tmp_path / "other"), inputs, mapper=pickling_map).artifact
     assert one.manifest.content == other.manifest.content
     assert one.manifest.metrics == other.manifest.metrics
     assert one.manifest.metrics["documents_cut"] > 5
