@@ -45,12 +45,16 @@ def current_device() -> Any:
 
 
 def prepare() -> None:
-    """Make this process a member of a training group (of one, if nothing else was said). Once; later calls do nothing.
+    """Make this process a member of a training group (of one, if nothing else was said). Later calls only set
+    the number of threads.
 
     Deterministic algorithms throughout. On a CPU the number of threads decides the order of sums, so it is fixed.
     """
     global _prepared
     if _prepared:
+        import torch
+
+        torch.set_num_threads(int(os.environ.get(THREADS, "2")))
         return
     # cuBLAS is deterministic only with a fixed workspace, which must be set before CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
