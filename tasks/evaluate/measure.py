@@ -12,25 +12,15 @@ from artifacts.reader import InputTable
 from tasks.evaluate.choices import EvaluationSet
 from tasks.evaluate.figures import answer_figures, choice_figures, heldout_figures, kl_figures
 from tasks.evaluate.scoring import greedy_hits, logprobs_after, rewards_of, scoring
-from tasks.text.hashing import unit_interval
-from tasks.text.records import prompt_of
-from tasks.training.chat_format import encode_prompt, encode_text, end_id
+from tasks.training.chat_format import encode_text, end_id
 from tasks.training.generate import Generated, generate, row_seed
 from tasks.training.language import byte_lengths
 from tasks.training.model import RewardModel, load_causal, load_tokenizer
+from tasks.training.prompts import Prompt, context_of, prompt_limit, read_prompts
 from tasks.training.worker import current_device, prepare
 
 Report = Callable[[int, "int | None", str], None]
 POLICIES = ("ppo", "ppo_without_ptx", "sft")
-
-
-@dataclass
-class Prompt:
-    """An unseen prompt: its identity, messages and token ids."""
-
-    prompt_id: str
-    messages: list[dict[str, str]]
-    ids: list[int]
 
 
 @dataclass
@@ -48,8 +38,7 @@ def main(job: dict[str, Any], report: Report) -> dict[str, Any]:
     """Returns `metrics` (the figures of the manifest) and `comparisons` (rows of that table)."""
     config, seed = job["config"], int(job["seed"])
     tokenizer = load_tokenizer(job["models"]["sft"])
-    context = min(_context(folder) for folder in job["models"].values())
-    prompts, too_long = _prompts(job, tokenizer, context)
+    prompts, too_long = _prompts(job, tokenizer)
     prepare()
     sets = [EvaluationSet.from_json(value) for value in job["sets"]]
     rows = _heldout_rows(job["heldout"], config["heldout_rows"])
@@ -59,7 +48,7 @@ def main(job: dict[str, Any], report: Report) -> dict[str, Any]:
         model = load_causal(folder).to(current_device())
         _measure(found, role, model, prompts, rows, config, seed, end_id(tokenizer))
         for evaluation in sets:
-            hits = _choose(model, tokenizer, evaluation, context, config["batch_size"])
+            hits = _choose(model, tokenizer, evaluation, context_of(folder), config["batch_size"])
             found.hits.setdefault(evaluation.name, {})[role] = hits
         del model
     report(len(job["models"]), len(job["models"]) + 1, "scoring answers")
@@ -73,12 +62,6 @@ def main(job: dict[str, Any], report: Report) -> dict[str, Any]:
     return {"metrics": metrics, "comparisons": _comparisons(prompts, found.answers, rewards, tokenizer, config)}
 
 
-def _context(folder: str) -> int:
-    from transformers import AutoConfig
-
-    return int(AutoConfig.from_pretrained(folder, local_files_only=True).max_position_embeddings)
-
-
 def _heldout_rows(files: Sequence[str], limit: int) -> list[list[int]]:
     rows: list[list[int]] = []
     for batch in InputTable([Path(file) for file in files]).batches(["tokens"]):
@@ -88,37 +71,24 @@ def _heldout_rows(files: Sequence[str], limit: int) -> list[list[int]]:
     return rows
 
 
-def _prompts(job: dict[str, Any], tokenizer: Any, context: int) -> tuple[list[Prompt], int]:
+def _prompts(job: dict[str, Any], tokenizer: Any) -> tuple[list[Prompt], int]:
     """Held-out prompts that leave room for an answer, chosen by hash, and how many were too long.
 
     Raises:
         UserError: there are fewer than two.
     """
-    found: dict[str, list[dict[str, str]]] = {}
+    config = job["config"]
+    context = min(context_of(folder) for folder in job["models"].values())
+    limit = prompt_limit("evaluate", context, config["max_new_tokens"], None)
     table = InputTable([Path(file) for file in job["conversations"]])
-    for batch in table.batches(["prompt_id", "messages", "split"]):
-        for row in batch.to_pylist():
-            if row["split"] == "heldout":
-                found.setdefault(row["prompt_id"], prompt_of(row["messages"]))
-    room = context - job["config"]["max_new_tokens"]
-    if room < 1:
-        raise UserError(f"evaluate.max_new_tokens must be below the model's context of {context} tokens")
-    prompts: list[Prompt] = []
-    too_long = 0
-    for identity in sorted(found, key=lambda key: (unit_interval(key, job["seed"], "evaluate-prompt"), key)):
-        if len(prompts) == job["config"]["prompts"]:
-            break
-        ids = encode_prompt(tokenizer, found[identity])
-        if len(ids) > room:
-            too_long += 1
-        else:
-            prompts.append(Prompt(identity, found[identity], ids))
+    found = read_prompts(table, tokenizer, "heldout", limit)
+    prompts = found.choose(config["prompts"], int(job["seed"]), "evaluate-prompt")
     if len(prompts) < 2:
         raise UserError(
-            f"evaluate: {len(prompts)} held-out prompts of at most {room} tokens, {too_long} longer ones: "
-            "raise demonstrations.heldout_fraction, or lower evaluate.max_new_tokens"
+            f"evaluate: {len(prompts)} held-out prompts of at most {limit} tokens ({found.why()}): raise "
+            "demonstrations.heldout_fraction, or lower evaluate.max_new_tokens"
         )
-    return prompts, too_long
+    return prompts, found.reasons["prompt_too_long"]
 
 
 def _measure(

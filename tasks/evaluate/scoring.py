@@ -10,19 +10,16 @@ import torch
 from torch import Tensor
 
 from tasks.training.batches import pad_right
+from tasks.training.generate import autocast
 from tasks.training.losses import token_logprobs
 from tasks.training.model import RewardModel, head_weight, hidden_states
 
 
 @contextlib.contextmanager
 def scoring(device: torch.device) -> Iterator[None]:
-    """No gradients, and the precision that training has: fp32 on CPUs, bf16 on GPUs."""
-    with torch.no_grad():
-        if device.type == "cuda":
-            with torch.autocast(device.type, dtype=torch.bfloat16):
-                yield
-        else:
-            yield
+    """No gradients, and the precision that training has by default: fp32 on CPUs, bf16 on GPUs."""
+    with torch.no_grad(), autocast(device, "auto"):
+        yield
 
 
 def _batches(sequences: Sequence[Sequence[int]], size: int) -> Iterator[tuple[list[int], Tensor, Tensor]]:
