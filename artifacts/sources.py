@@ -170,6 +170,34 @@ def resolve_sources(entries: Sequence[str], default_source: str) -> list[Source]
     return list(found.values())
 
 
+def crawl_sources(entries: Sequence[str]) -> list[Source]:
+    """The manifests among the entries that name a part of the pipeline's own crawl, each as a source.
+
+    Its path is the manifest itself, its option `part` says what of the crawl artifact is meant. As a source it enters
+    the recipe, which decides whether that part is read and what its rows are called.
+    """
+    found = []
+    for entry in _expand(entries):
+        if not entry.endswith((".yaml", ".yml")) or "://" in entry:
+            continue
+        manifest, path = load_manifest(entry), find_path(entry)
+        if manifest.crawl is not None:
+            found.append(
+                Source(
+                    name=path.name,
+                    path=path,
+                    sha256=sha256_of(path),
+                    bytes=path.stat().st_size,
+                    source=manifest.source_name,
+                    manifest=manifest.name,
+                    role=manifest.role,
+                    licence=manifest.licence,
+                    options=(("part", manifest.crawl.part),),
+                )
+            )
+    return found
+
+
 def _expand(entries: Sequence[str]) -> Iterator[str]:
     for entry in entries:
         if not glob.has_magic(entry) or entry.startswith(("http://", "https://")):
