@@ -49,7 +49,7 @@ class IngestConfig(StageConfig):
     @classmethod
     def _codes(cls, value: list[str]) -> list[str]:
         for code in value:
-            if not (code.isascii() and code.isalpha() and code.islower() and 2 <= len(code) <= 3):
+            if not (code.isascii() and code.isalpha() and code.islower() and len(code) == 2):
                 raise ValueError(f"{code!r} is no ISO 639-1 code (en, de, zh, …)")
         # Order and repetition change no result, so they must change no recipe.
         return sorted(set(value))

@@ -27,6 +27,8 @@ _NO_DEPTH = (
 # Everything of Cc but tab and line feed, the two halves of surrogate pairs, noncharacters, and the BOM inside a text.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufeff\ufffe\uffff]")
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+# No-break spaces are typesetting; left in, they would make words that no other page has.
+_FIXED_SPACES = re.compile("[\u00a0\u2007\u202f]")
 _TRAILING = re.compile(r"[^\S\n]+(?=\n|\Z)")
 _BLANK_LINES = re.compile(r"\n{4,}")
 
@@ -138,8 +140,8 @@ def _extract(html: str, main_content: bool, skip: Sequence[str]) -> str:
 
 
 def clean_text(text: str) -> str:
-    """NFC, line feeds as line ends, no control characters or lone surrogates, at most two blank lines in a row."""
-    text = _CONTROL.sub("", _LINE_ENDS.sub("\n", text))
+    """NFC, line feeds as line ends, plain spaces, no control characters or lone surrogates, at most two blank lines."""
+    text = _FIXED_SPACES.sub(" ", _CONTROL.sub("", _LINE_ENDS.sub("\n", text)))
     text = unicodedata.normalize("NFC", text)
     text = _TRAILING.sub("", text)
     return _BLANK_LINES.sub("\n\n\n", text).strip()

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from fastwarc.stream_io import BrotliReader, ZstdReader
 
+from tasks.ingest.headers import parse_fields
+
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS = re.compile(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})(?!\d)")
 _CHUNK = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,12})[ \t]*(?:;[^\r\n]*)?\r?\n")
@@ -44,18 +46,7 @@ def parse_response(block: bytes) -> Response:
         return Response(None, {}, block)
     found = _HEAD_END.search(block)
     head, body = (block[: found.start()], block[found.end() :]) if found else (block, b"")
-    headers: dict[str, str] = {}
-    name = ""
-    for line in head.splitlines()[1:]:
-        text = line.decode("utf-8", "replace")
-        if text[:1] in (" ", "\t") and name in headers:
-            headers[name] += " " + text.strip()
-            continue
-        name, colon, value = text.partition(":")
-        name = name.strip().lower()
-        if colon and name and name not in headers:
-            headers[name] = value.strip()
-    return Response(int(status[1]), headers, body)
+    return Response(int(status[1]), parse_fields(head), body)
 
 
 def media_type(value: str | None) -> str:

@@ -66,6 +66,7 @@ class Judge:
     file: str
     source: str
     tallies: dict[str, Counter[str]] = field(default_factory=dict)
+    _failures: int = 0
 
     def tally(self, name: str, key: str) -> None:
         self.tallies.setdefault(name, Counter())[key] += 1
@@ -110,7 +111,9 @@ class Judge:
     def damage(self, item: Damage) -> Row:
         """The row of a region that could not be read."""
         self.tally("records", "damaged")
-        return self._failed("", item.offset, item.reason, f"{item.what} (up to {item.end})")
+        # Inside one compressed frame both ends of a region have the frame's offset.
+        end = f" (up to {item.end})" if item.end > item.offset else ""
+        return self._failed("", item.offset, item.reason, item.what + end)
 
     def bad_text(self, item: BadText) -> Row:
         """The row of a text source's document that could not be read."""
@@ -121,7 +124,8 @@ class Judge:
 
     def _failed(self, url: str, offset: int, reason: str, what: str) -> Row:
         row = self._row(url, "", offset)
-        row["doc_id"] = document_id(f"{self.file}@{offset}", "", what)
+        self._failures += 1
+        row["doc_id"] = document_id(f"{self.file}@{offset}", str(self._failures), what)
         row.update(failed=True, reason=reason, detail=f"{self.file} @ {offset}: {what}")
         return row
 
@@ -184,6 +188,8 @@ class Judge:
             raise Dropped("not_html", kind[:100])
         if record.kind == "resource" and not row["url"].lower().startswith(_WEB_SCHEMES):
             raise Dropped("not_web", row["url"].partition(":")[0][:40])
+        if canonical_url(row["url"]).partition("://")[2].partition("/")[2] == "robots.txt":
+            raise Dropped("robots_txt")
         if not response.body:
             raise Dropped("empty_payload")
         try:

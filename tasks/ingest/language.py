@@ -14,23 +14,24 @@ from typing import Any
 HEAD = 1_000
 MIDDLE = 2_000
 
-# Sinitic languages that ISO 639-3 puts under the macrolanguage `zho`; written text rarely tells them apart.
-_MACROLANGUAGE = {"wuu": "zh", "yue": "zh"}
-
 
 @cache
 def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    # Without this, reference pages in English came out as Nigerian Pidgin and Chinese ones as Wu, and a filter by
+    # `en` or `zh` lost them.
+    identifier.set_languages(sorted(label for label in set(identifier.labels) if len(label) == 2))
+    return identifier
 
 
 def identify(text: str) -> tuple[str, float]:
     """(ISO 639-1 code of the likeliest language, its probability among the model's languages in [0, 1]).
 
     The first 1,000 characters and 2,000 from the middle are looked at. `und` with 0.0 for a text without letters.
-    Languages without a two-letter code have their three-letter one; Wu and Cantonese count as `zh`. Six decimals:
-    beyond them, floating point differs between machines.
+    Only languages that have a two-letter code are considered. Six decimals: beyond them, floating point differs between
+    machines.
     """
     if len(text) > HEAD + MIDDLE:
         middle = max(HEAD, (len(text) - MIDDLE) // 2)
@@ -38,4 +39,4 @@ def identify(text: str) -> tuple[str, float]:
     if not any(character.isalpha() for character in text):
         return "und", 0.0
     language, probability = _identifier().classify(text)
-    return _MACROLANGUAGE.get(str(language), str(language)), round(float(probability), 6)
+    return str(language), round(float(probability), 6)

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from tasks.ingest import arc
 from tasks.ingest.frames import FrameError, FrameStream, codec_of
+from tasks.ingest.headers import parse_fields
 
 MAX_HEADER = 65_536
 SEPARATORS = b"\r\n"
@@ -65,17 +66,7 @@ class _Broken(Exception):
 
 def parse_warc_head(head: bytes) -> Head:
     """The fields of a WARC header (ISO 28500 section 4). Raises `ValueError` without a usable Content-Length."""
-    headers: dict[str, str] = {}
-    name = ""
-    for line in head.splitlines()[1:]:
-        text = line.decode("utf-8", "replace")
-        if text[:1] in (" ", "\t") and name:
-            headers[name] += " " + text.strip()
-            continue
-        name, colon, value = text.partition(":")
-        name = name.strip().lower()
-        if colon and name and name not in headers:
-            headers[name] = value.strip()
+    headers = parse_fields(head)
     stated = headers.get("content-length", "")
     if not stated.isascii() or not stated.isdigit() or len(stated) > 15:
         raise ValueError(f"Content-Length is {stated[:40]!r}" if stated else "no Content-Length")
@@ -106,6 +97,7 @@ class RecordReader:
         self._next_start = re.compile(rb"\n(?=" + self._start.pattern + rb")")
         self._head_end: Callable[[bytearray], int] = _arc_head_end if is_arc else _warc_head_end
         self._parse: Callable[[bytes], Head] = _parse_arc_head if is_arc else parse_warc_head
+        self._is_arc = is_arc
         self._max = max_record_bytes
         self._began = 0  # file offset of the record that is being read
 
@@ -171,7 +163,7 @@ class RecordReader:
 
     def _check_end(self, at: int) -> None:
         """The block ends at `at`: line ends, then a record or the end of the frame (whose CRC is checked thereby)."""
-        stream = self._stream
+        stream, block_end = self._stream, at
         while True:
             while at < len(stream.buffer) and stream.buffer[at] in SEPARATORS:
                 at += 1
@@ -182,7 +174,11 @@ class RecordReader:
         if at == stream.frame_end():
             return
         self._ensure_start(at)
-        if not self._start.match(stream.buffer, at):
+        if self._start.match(stream.buffer, at):
+            return
+        # Two line ends close a WARC record (ISO 28500 section 4): then it is what follows that is broken. An ARC record
+        # has one, which proves nothing.
+        if self._is_arc or stream.buffer[block_end : block_end + 4] != b"\r\n\r\n":
             raise _Broken("damaged_record", "the block does not end where Content-Length says")
 
     def _ensure_start(self, at: int) -> None:

@@ -1,0 +1,84 @@
+"""URLs in one spelling (RFC 3986 section 6.2), so that the same page gets the same name."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+_DEFAULT_PORTS = {"http": "80", "https": "443", "ftp": "21"}
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
+# What may stand in a path or query as it is (RFC 3986 pchar, `/`, `?`) plus `%`; all else is percent-encoded UTF-8.
+_FOREIGN = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%\[\]]")
+
+
+def strip_uri(value: str) -> str:
+    """A WARC-Target-URI without white space and the angle brackets that WARC/1.0's grammar wrongly asked for."""
+    value = value.strip()
+    if value.startswith("<") and value.endswith(">"):
+        value = value[1:-1].strip()
+    return value
+
+
+def canonical_url(url: str) -> str:
+    """The URL in the normal form of RFC 3986 section 6.2.2 and 6.2.3.
+
+    Scheme and host in lower case, the host as IDNA, no default port, dot segments removed, an empty path as `/`,
+    percent-encodings in upper case and decoded where they stand for unreserved characters, characters outside the
+    grammar encoded as UTF-8, no fragment. Query parameters keep their order. A URL that is not hierarchical (`file:`
+    names of curated members, `dns:`) or cannot be parsed comes back stripped only; `file:` keeps its fragment, which
+    names the member.
+    """
+    url = strip_uri(url)
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return url
+    scheme = parts.scheme.lower()
+    if not parts.netloc or not host:
+        return url
+    user = parts.netloc.rpartition("@")[0]
+    authority = f"{user}@" if user else ""
+    authority += f"[{host}]" if ":" in host else idna(host)
+    if port is not None and str(port) != _DEFAULT_PORTS.get(scheme):
+        authority += f":{port}"
+    path = _remove_dot_segments(_percent(parts.path)) or "/"
+    query = f"?{_percent(parts.query)}" if "?" in url.partition("#")[0] else ""
+    return f"{scheme}://{authority}{path}{query}"
+
+
+def idna(host: str) -> str:
+    """A host name in lower case and ASCII (IDNA); as it is where it has no such form."""
+    host = host.lower().rstrip(".") or host
+    if host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError:
+        return host
+
+
+def _percent(text: str) -> str:
+    def decode(found: re.Match[str]) -> str:
+        character = chr(int(found[1], 16))
+        return character if character in _UNRESERVED else "%" + found[1].upper()
+
+    text = re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", text)
+    text = _PERCENT.sub(decode, text)
+    return _FOREIGN.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "replace")), text)
+
+
+def _remove_dot_segments(path: str) -> str:
+    """RFC 3986 section 5.2.4, for absolute paths."""
+    output: list[str] = []
+    segments = path.split("/")
+    for segment in segments:
+        if segment == "..":
+            if len(output) > 1:
+                output.pop()
+        elif segment != ".":
+            output.append(segment)
+    if segments[-1] in (".", ".."):
+        output.append("")
+    return "/".join(output)

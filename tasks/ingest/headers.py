@@ -1,0 +1,25 @@
+"""Named fields as WARC headers and HTTP heads both write them."""
+
+from __future__ import annotations
+
+
+def parse_fields(head: bytes) -> dict[str, str]:
+    """The `name: value` fields behind the first line, names in lower case; the first of equal names counts.
+
+    Read leniently, as archives need: lines end in CRLF or LF, a value goes on in lines that begin with white space
+    (ISO 28500 section 4, RFC 9112 section 5.2), lines without a colon are passed over, bytes that are no UTF-8 are
+    replaced.
+    """
+    fields: dict[str, str] = {}
+    name = ""
+    for line in head.split(b"\n")[1:]:
+        text = line.decode("utf-8", "replace")
+        if text[:1] in (" ", "\t"):
+            if name in fields:
+                fields[name] += " " + text.strip()
+            continue
+        name, colon, value = text.partition(":")
+        name = name.strip().lower()
+        if colon and name and name not in fields:
+            fields[name] = value.strip()
+    return fields
