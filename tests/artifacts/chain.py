@@ -67,10 +67,13 @@ def sources(config: ChainConfig) -> list[Source]:
     ]
 
 
-def _filter(drops: dict[str, dict[str, Any]]) -> Callable[[StageContext], Summary]:
+def _filter(given: dict[str, dict[str, Any]]) -> Callable[[StageContext], Summary]:
     def run(context: StageContext) -> Summary:
+        drops = given
         table = context.input("documents").read()
         ids = table.column("doc_id").to_pylist()
+        if context.config.label == "strict":
+            drops = drops | {IDS[4]: {"reason": "strict"}}
         context.writer("data").write(table.filter(pa.array([doc_id not in drops for doc_id in ids])))
         decide(
             context,
@@ -92,7 +95,7 @@ def mix(context: StageContext) -> Summary:
             if not spans or spans[-1]["doc_id"] != doc_id:
                 spans.append({"doc_id": doc_id, "start": place, "length": 0, "offset": offset})
             spans[-1]["length"] += 1
-        rows.append({"tokens": [1, 2, 3, 4], "spans": spans, "source": "crawl", "epoch": 0})
+        rows.append({"tokens": [1, 2, 3, 4], "spans": spans, "source": context.config.label or "crawl", "epoch": 0})
     context.writer("data").write(pa.Table.from_pylist(rows, schema=SEQUENCES.schema))
     decide(context, [{"doc_id": doc_id, "kept": True} for doc_id in ids])
     return Summary()
