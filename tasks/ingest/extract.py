@@ -79,6 +79,9 @@ def _candidates(body: bytes, stated: str | None, html: bool) -> Sequence[str]:
     found: list[str | None] = []
     if stated:
         found.append(map_encoding_to_html5(stated, fallback_utf8=False))
+    # Plain ASCII is the same under every label; detection would call it cp1252. ISO-2022 and HZ texts are ASCII too.
+    if body.isascii() and b"\x1b" not in body and b"~{" not in body:
+        return [*filter(None, found), "utf-8"]
     if html:
         found.append(detect_encoding(body, from_html_meta=True))
     found += [detect_encoding(body), "utf-8"]
