@@ -53,12 +53,13 @@ def run(
 ) -> None:
     """Run a pipeline, reusing what is there."""
     from flows.config import load_pipeline
-    from flows.planning import select
+    from flows.planning import check_sources, select
     from flows.server import prefect_api
 
     pipeline, place = load_pipeline(config, overrides or []), Store(store)
     select(pipeline, until)
     select(pipeline, force_from)
+    check_sources(pipeline, until)
     errors.print(f"{pipeline.origin} -> {place.url}: {', '.join(select(pipeline, until))}")
     with prefect_api():
         from flows.pipeline import run_pipeline

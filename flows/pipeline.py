@@ -34,7 +34,9 @@ def run_pipeline(
 
     @flow(name=f"pipeline-{pipeline.settings.name or 'unnamed'}", flow_run_name=record.run, validate_parameters=False)
     def pipeline_flow() -> int:
-        walk(pipeline, until, force_from, flow_caller(store, pipeline.settings, pipeline.config, record.run, rows))
+        walk(
+            pipeline, store, until, force_from, flow_caller(store, pipeline.settings, pipeline.config, record.run, rows)
+        )
         return len(rows)
 
     return _recorded(record, store, pipeline_flow)

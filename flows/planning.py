@@ -54,13 +54,26 @@ def select(pipeline: Pipeline, until: str | None) -> list[str]:
     return names[: names.index(until) + 1]
 
 
+def check_sources(pipeline: Pipeline, until: str | None) -> None:
+    """Find every external file that the run will read, before anything starts.
+
+    Raises:
+        UserError: one is missing, or is not what its data manifest says.
+    """
+    for name in select(pipeline, until):
+        stage = BY_NAME[name].stage
+        if stage.sources:
+            stage.sources(pipeline.config(name))
+
+
 def _step(pipeline: Pipeline, store: Store, name: str, before: Mapping[str, Step], forced: bool) -> Step:
     stage, config = BY_NAME[name].stage, pipeline.config(name)
     feeders = pipeline.feeders(name)
     waiting = [feeder for feeder in feeders.values() if before[feeder].artifact is None]
     if waiting:
         return Step(name, None, "unknown", f"its input from {waiting[0]} is not built yet")
-    inputs = {given: [artifact] for given, feeder in feeders.items() if (artifact := before[feeder].artifact)}
+    made = {feeder: artifact for feeder, step in before.items() if (artifact := step.artifact)}
+    inputs = inputs_from(pipeline, store, name, made)
     missing = [given for given in stage.reads if given not in inputs and given not in stage.optional]
     if missing:
         return Step(name, None, "unknown", f"no stage of this config makes its input {missing[0]!r}")
@@ -76,6 +89,16 @@ def _step(pipeline: Pipeline, store: Store, name: str, before: Mapping[str, Step
     if found is not None:
         return Step(name, recipe, "reuse", f"{found.ref} has this recipe", found)
     return Step(name, recipe, "build", _reason(store, stage, config, inputs, sources, pipeline.settings.seed))
+
+
+def inputs_from(pipeline: Pipeline, store: Store, name: str, made: Mapping[str, Artifact]) -> dict[str, list[Artifact]]:
+    """A stage's inputs: what its feeders in the pipeline have made, and the artifacts that its config refers to."""
+    inputs = {given: [made[feeder]] for given, feeder in pipeline.feeders(name).items() if feeder in made}
+    for given, config_field in BY_NAME[name].refs.items():
+        refs = getattr(pipeline.config(name), config_field)
+        if refs:
+            inputs[given] = [store.resolve(ref) for ref in refs]
+    return inputs
 
 
 def _reason(
@@ -126,7 +149,8 @@ def inputs_for(
         UserError: an input is neither given nor made yet; the message says which stage would make it.
     """
     stage = BY_NAME[name].stage
-    inputs = {key: [store.resolve(ref) for ref in refs] for key, refs in given.items()}
+    inputs = inputs_from(pipeline, store, name, {})
+    inputs |= {key: [store.resolve(ref) for ref in refs] for key, refs in given.items()}
     feeders = pipeline.feeders(name)
     wanted = [key for key in stage.reads if key not in inputs and key in feeders]
     made = _made(pipeline, store, {feeders[key] for key in wanted})
@@ -156,16 +180,13 @@ def _made(pipeline: Pipeline, store: Store, names: set[str]) -> dict[str, Step]:
 Call = Callable[[str, dict[str, list[Artifact]], bool], Artifact]
 
 
-def walk(
-    pipeline: Pipeline, until: str | None, force_from: str | None, call: Call, names: Sequence[str] | None = None
-) -> None:
+def walk(pipeline: Pipeline, store: Store, until: str | None, force_from: str | None, call: Call) -> None:
     """Run the stages in order: `call(stage, inputs, force)` builds or reuses one and returns its artifact."""
-    selected = list(names) if names is not None else select(pipeline, until)
+    selected = select(pipeline, until)
     if force_from is not None and force_from not in selected:
         raise UserError(f"--force-from {force_from}: the run has no such stage; it has {', '.join(selected)}")
     made: dict[str, Artifact] = {}
     forced = False
     for name in selected:
         forced = forced or name == force_from
-        inputs = {given: [made[feeder]] for given, feeder in pipeline.feeders(name).items()}
-        made[name] = call(name, inputs, forced)
+        made[name] = call(name, inputs_from(pipeline, store, name, made), forced)

@@ -29,11 +29,13 @@ class Node:
     """A stage in a pipeline.
 
     `feeds` maps each input to the stages that can feed it, best first: the first one that the pipeline has is taken, so
-    that a pipeline may leave a stage out (no `dedup` section: quality reads ingest's documents).
+    that a pipeline may leave a stage out (no `dedup` section: quality reads ingest's documents). `refs` maps an input
+    to the config field that lists its artifacts by reference.
     """
 
     stage: Stage
     feeds: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    refs: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -43,7 +45,7 @@ class Node:
 NODES: tuple[Node, ...] = (
     Node(crawl.STAGE),
     Node(ingest.STAGE, {"crawl": ("crawl",)}),
-    Node(dedup.STAGE, {"documents": ("ingest",)}),
+    Node(dedup.STAGE, {"documents": ("ingest",)}, {"against": "against"}),
     Node(quality.STAGE, {"documents": ("dedup", "ingest")}),
     Node(decontaminate.STAGE, {"documents": ("quality", "dedup", "ingest")}),
     Node(tokenize.STAGE, {"documents": ("decontaminate", "quality", "dedup", "ingest")}),

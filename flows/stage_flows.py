@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
 from prefect.states import Completed, State
 
+from artifacts.errors import RunError
 from artifacts.store import Artifact, Store
 from flows.config import RunnerName
 from flows.progress import stage_progress
@@ -112,6 +113,18 @@ def make_stage_flow(name: str) -> Flow[..., Any]:
 STAGE_FLOWS: dict[str, Flow[..., Any]] = {name: make_stage_flow(name) for name in BY_NAME}
 
 
+def _refuse_empty(artifact: Artifact) -> None:
+    """Raise `RunError` if no row survived a stage: what follows could only fail in a less clear way."""
+    counts = artifact.manifest.counts
+    if counts.rows_in is None or counts.kept:
+        return
+    reasons = ", ".join(f"{reason} {number}" for reason, number in counts.reasons.items()) or "there were none"
+    raise RunError(
+        f"{artifact.stage}: nothing survived of {counts.rows_in} rows ({reasons}). "
+        f"The decisions are in {artifact.path}/decisions"
+    )
+
+
 def flow_caller(
     store: Store, settings: Any, configs: Callable[[str], Any], run_id: str, rows: list[dict[str, Any]]
 ) -> Callable[[str, dict[str, list[Artifact]], bool], Artifact]:
@@ -134,6 +147,8 @@ def flow_caller(
         stage, _, rest = row.pop("folder").partition("/")
         recipe, _, content = rest.partition(".")
         rows.append(row)
-        return Artifact(store, stage, recipe, content)
+        artifact = Artifact(store, stage, recipe, content)
+        _refuse_empty(artifact)
+        return artifact
 
     return call
