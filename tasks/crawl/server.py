@@ -138,7 +138,7 @@ def end_with_parent() -> None:
 
 def main() -> None:
     given = json.loads(sys.argv[1])
-    sys.argv = ["pydoc"]
+    sys.argv = sys.orig_argv = ["pydoc"]
     for name in [name for name in os.environ if name not in KEPT_ENVIRONMENT]:
         del os.environ[name]
     server = HTTPServer(("127.0.0.1", 0), make_handler(given["date"], given["skip"]))
