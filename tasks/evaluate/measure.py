@@ -52,9 +52,10 @@ def main(job: dict[str, Any], report: Report) -> dict[str, Any]:
             found.hits.setdefault(evaluation.name, {})[role] = hits
         del model
     report(len(job["models"]), len(job["models"]) + 1, "scoring answers")
+    end = end_id(tokenizer)
     reward_model = RewardModel.load(job["reward_model"]).to(current_device())
     rewards = {
-        role: rewards_of(reward_model, _whole(prompts, answers, config["answers"]), config["batch_size"])
+        role: rewards_of(reward_model, _judged(prompts, answers, config["answers"], end), config["batch_size"])
         for role, answers in found.answers.items()
     }
     metrics: dict[str, Any] = {"prompts": len(prompts), "prompts_too_long": too_long}
@@ -79,7 +80,8 @@ def _prompts(job: dict[str, Any], tokenizer: Any) -> tuple[list[Prompt], int]:
     """
     config = job["config"]
     context = min(context_of(folder) for folder in job["models"].values())
-    limit = prompt_limit("evaluate", context, config["max_new_tokens"], None)
+    # One token more than the answer: the reward model reads an end token even behind an answer that has none.
+    limit = prompt_limit("evaluate", context, config["max_new_tokens"] + 1, None)
     table = InputTable([Path(file) for file in job["conversations"]])
     found = read_prompts(table, tokenizer, "heldout", limit)
     prompts = found.choose(config["prompts"], int(job["seed"]), "evaluate-prompt")
@@ -134,6 +136,11 @@ def _measure(
 
 def _whole(prompts: list[Prompt], answers: list[Generated], each: int) -> list[list[int]]:
     return [[*prompts[number // each].ids, *answer.ids] for number, answer in enumerate(answers)]
+
+
+def _judged(prompts: list[Prompt], answers: list[Generated], each: int, end: int) -> list[list[int]]:
+    """What the reward model reads: it has learnt to judge at end tokens only, and PPO shows it the same."""
+    return [[*prompts[number // each].ids, *answer.text_ids, end] for number, answer in enumerate(answers)]
 
 
 def _choose(model: Any, tokenizer: Any, evaluation: EvaluationSet, context: int, size: int) -> list[bool]:
