@@ -13,6 +13,7 @@ import uuid
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
@@ -28,6 +29,25 @@ TIMEOUT_SECONDS = 60
 # From this size on the hash of an unchanged file is remembered between processes (by inode, size, mtime and ctime, the
 # last of which nobody can set); smaller files are hashed anew in each process.
 REMEMBERED_BYTES = 64 * 2**20
+
+
+_OFFLINE: ContextVar[bool] = ContextVar("offline", default=False)
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Within it nothing is fetched: a file that is not here is an error. For plans, which only look."""
+    token = _OFFLINE.set(True)
+    try:
+        yield
+    finally:
+        _OFFLINE.reset(token)
+
+
+def require_network(url: str) -> None:
+    """Raise `UserError` within `offline`."""
+    if _OFFLINE.get():
+        raise UserError(f"{url}: not fetched yet (a plan fetches nothing)")
 
 
 def cache_folder() -> Path:
@@ -206,6 +226,7 @@ def download(url: str, folder: Path) -> tuple[Path, str, int]:
     Raises:
         OSError: it is not there, or not to be reached. ValueError, ImportError: fsspec does not know its protocol.
     """
+    require_network(url)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".part-{uuid.uuid4().hex}"
     for attempt in range(1, TRIES + 1):

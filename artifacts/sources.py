@@ -19,7 +19,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from artifacts.digest import source_identity
 from artifacts.errors import UserError
-from artifacts.fetch import Mirror, extract_member, fetch_unhashed, find_or_fetch, mirror_folders, sha256_of, url_name
+from artifacts.fetch import (
+    Mirror,
+    extract_member,
+    fetch_unhashed,
+    find_or_fetch,
+    mirror_folders,
+    require_network,
+    sha256_of,
+    url_name,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 Role = Literal["crawl", "curated", "demonstrations", "rankings", "evaluation"]
@@ -218,6 +227,7 @@ def _expand(entries: Sequence[str]) -> Iterator[str]:
 
 
 def _expand_url(pattern: str) -> list[str]:
+    require_network(pattern)
     try:
         fs, path = fsspec.core.url_to_fs(pattern)
         matches = sorted(fs.unstrip_protocol(name) for name in fs.glob(path))

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from artifacts.errors import UserError
+from artifacts.fetch import offline
 from artifacts.sources import Source
 from artifacts.store import Artifact, Store
 from flows.config import Pipeline
@@ -78,7 +79,8 @@ def _step(pipeline: Pipeline, store: Store, name: str, before: Mapping[str, Step
     if missing:
         return Step(name, None, "unknown", f"no stage of this config makes its input {missing[0]!r}")
     try:
-        sources = stage.sources(config) if stage.sources else []
+        with offline():
+            sources = stage.sources(config) if stage.sources else []
     except UserError as error:
         return Step(name, None, "unknown", f"its files are not here yet: {error}")
     recipe = recipe_of(stage, config, inputs, sources, pipeline.settings.seed)
