@@ -50,7 +50,14 @@ def run(ctx: StageContext) -> Summary:
         reads = [
             {"input": "sequences", "first_row": 0, "rows_per_step": per_step, "steps": found["steps"], "rows": rows}
         ]
-    return Summary(metrics={**found, "samples": len(train), "heldout_samples": len(heldout), "reads": reads})
+    return Summary(
+        metrics={
+            **found,
+            "samples": len(train),
+            "heldout_samples": min(len(heldout), config.eval_samples),
+            "reads": reads,
+        }
+    )
 
 
 def _longest(config: SftConfig, folder: Any) -> int:

@@ -130,14 +130,15 @@ class Engine:
         """Clip, take one optimizer step at this update's rate, forget the gradients. Returns the norm before clipping.
 
         Raises:
-            RunError: the norm is not finite; the weights are as before.
+            RunError: the norm is not finite; without ZeRO the weights are as before.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = self.rate
         self._engine.step()
         self.updates += 1
-        norm = self._grad_norm if self.zero_stage == 0 else self._engine.get_global_grad_norm()
-        return float(norm or 0.0)
+        norm = float((self._grad_norm if self.zero_stage == 0 else self._engine.get_global_grad_norm()) or 0.0)
+        self._check(norm)
+        return norm
 
     @property
     def rate(self) -> float:
@@ -146,9 +147,12 @@ class Engine:
 
     def _clip_gradients(self) -> None:
         norm = float(torch.nn.utils.clip_grad_norm_(self.module.parameters(), self._clip))
+        self._check(norm)
+        self._grad_norm = norm
+
+    def _check(self, norm: float) -> None:
         if not np.isfinite(norm):
             raise RunError(f"the gradient of update {self.updates} is not finite: lower lr, or look at the data")
-        self._grad_norm = norm
 
     def gather_sum(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over all ranks, on every rank."""

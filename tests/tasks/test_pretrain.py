@@ -241,3 +241,21 @@ def test_cancelling_the_caller_ends_the_workers(tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         launch(context(tmp_path, cancel), "tests.tasks.test_pretrain:fail", {"how": "sleep"}, LauncherConfig())
     assert children(os.getpid()) == before
+
+
+@pytest.mark.slow
+def test_two_ranks_under_zero_3_compute_the_same_mathematics(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    given = inputs(store)
+    alone = run_stage(STAGE, config(micro_batch=3), store, given).artifact
+    two = LauncherConfig(processes=2, threads=1, deepspeed="configs/deepspeed/zero3.json")
+    both = run_stage(STAGE, config(micro_batch=3, launcher=two), store, given, force=True).artifact
+    assert both.recipe == alone.recipe  # how it is started is no part of what is made
+    for name in ("train_loss", "lr", "grad_norm", "heldout_loss"):
+        assert values(both, name) == pytest.approx(values(alone, name), rel=1e-4), name
+    assert both.manifest.metrics["parameters"] == alone.manifest.metrics["parameters"]
+    from tasks.training.model import load_causal
+
+    weights = load_causal(Path(both.path) / "model").state_dict()
+    for name, weight in load_causal(Path(alone.path) / "model").state_dict().items():
+        assert float((weights[name] - weight).abs().max()) < 5e-3, name
