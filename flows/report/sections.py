@@ -1,0 +1,153 @@
+"""The sections of a report about data and its account: what the template shows, or None without the stage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from markupsafe import Markup
+
+from flows.report.collect import Subject
+from flows.report.plots import Level, Line, Plot, draw, draw_histogram
+
+Table = dict[str, Any]
+DATA_STAGES = ("ingest", "dedup", "quality", "decontaminate", "tokenize", "mix")
+
+
+class Figures:
+    """Numbers the figures of a page, so that their ids stay apart."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def next(self) -> int:
+        self._count += 1
+        return self._count
+
+
+def funnel(subject: Subject) -> Table | None:
+    """Rows in, kept, dropped and failed of each stage with decisions, with their reasons and widths of the bars (%)."""
+    stages = []
+    most = max((a.manifest.counts.rows_in or 0 for a in subject.artifacts if a.stage in DATA_STAGES), default=0)
+    for artifact in subject.artifacts:
+        counts = artifact.manifest.counts
+        if artifact.stage not in DATA_STAGES or counts.rows_in is None:
+            continue
+        parts = {name: getattr(counts, name) or 0 for name in ("kept", "dropped", "failed")}
+        stages.append(
+            {
+                "stage": artifact.stage,
+                "rows_in": counts.rows_in,
+                **parts,
+                "bars": [(name, 100 * value / most) for name, value in parts.items() if most],
+                "reasons": sorted(counts.reasons.items(), key=lambda item: (-item[1], item[0])),
+            }
+        )
+    if not stages:
+        return None
+    mix, tokenize = subject.metrics("mix"), subject.metrics("tokenize")
+    totals = [(row["tokens"], row["documents"]) for row in (tokenize.get("sources") or {}).values()]
+    return {
+        "stages": stages,
+        "tokens": sum(tokens for tokens, _ in totals) or None,
+        "mix_tokens": mix.get("tokens"),
+        "mix_rows": mix.get("rows"),
+        "sequence_length": mix.get("sequence_length"),
+    }
+
+
+def quality(subject: Subject, figures: Figures) -> Table | None:
+    """The score histogram, the rule, and what the classifier does on held-out documents."""
+    metrics = subject.metrics("quality")
+    histogram = metrics.get("histogram")
+    if not histogram:
+        return None
+    kept, dropped = sum(histogram["kept"]), sum(histogram["dropped"])
+    describe = f"{kept:,} crawl documents kept, {dropped:,} dropped, by the classifier's score from 0 to 1."
+    stacks = [("kept", histogram["kept"]), ("dropped", histogram["dropped"])]
+    labels = ("score (1: like the curated class)", "crawl documents")
+    heldout = {
+        name: value for name, value in metrics.get("heldout", {}).items() if isinstance(value, int | float)
+    }
+    return {
+        "plot": draw_histogram("Quality scores", describe, histogram["edges"], stacks, labels, figures.next()),
+        "describe": describe,
+        "rule": metrics.get("rule"),
+        "heldout": heldout,
+    }
+
+
+def dedup(subject: Subject, figures: Figures) -> Table | None:
+    """Counts of duplicates, the curve of the candidate probability and the Jaccard values of the pairs compared."""
+    artifact = subject.stages.get("dedup")
+    if artifact is None:
+        return None
+    metrics = artifact.manifest.metrics
+    numbers = [
+        (name, value) for name, value in metrics.items() if isinstance(value, int) and not isinstance(value, bool)
+    ]
+    plots: list[Markup] = []
+    threshold = artifact.manifest.config.get("threshold")
+    curve = metrics.get("candidate_probability") or {}
+    if curve:
+        points = sorted((float(similarity), float(value)) for similarity, value in curve.items())
+        describe = "Probability that MinHash-LSH compares two documents, by their Jaccard similarity."
+        plot = Plot("Candidate probability", describe, "Jaccard similarity", "probability")
+        plot.lines = [Line("", [x for x, _ in points], [y for _, y in points], "dots")]
+        plots.append(draw(plot, figures.next()))
+    pairs = _jaccard(subject)
+    if pairs is not None:
+        describe = f"{sum(pairs[0]) + sum(pairs[1]):,} pairs were compared exactly; accepted at {threshold} and above."
+        stacks = [("accepted", pairs[0]), ("rejected", pairs[1])]
+        edges = [place / 20 for place in range(21)]
+        labels = ("Jaccard similarity", "pairs")
+        plots.append(draw_histogram("Compared pairs", describe, edges, stacks, labels, figures.next()))
+    return {"numbers": numbers, "plots": plots, "threshold": threshold}
+
+
+def _jaccard(subject: Subject) -> tuple[list[int], list[int]] | None:
+    """Counts in 20 bins of the accepted and the rejected pairs."""
+    counts = ([0] * 20, [0] * 20)
+    for path in subject.stages["dedup"].files("pairs"):
+        table = pq.read_table(path, columns=["jaccard", "accepted"]).drop_null()
+        for place, wanted in enumerate((True, False)):
+            values = table.filter(pc.equal(table.column("accepted"), wanted)).column("jaccard").to_pylist()
+            for value in values:
+                counts[place][min(19, int(value * 20))] += 1
+    return counts if sum(counts[0]) + sum(counts[1]) else None
+
+
+def mix_table(subject: Subject) -> list[dict[str, Any]] | None:
+    """The rows of the mix table (Brown et al. 2020, table 2.2)."""
+    return subject.metrics("mix").get("sources") or None
+
+
+def contamination(subject: Subject) -> list[dict[str, Any]] | None:
+    """What decontaminate found of each evaluation set."""
+    sets = subject.metrics("decontaminate").get("sets")
+    if isinstance(sets, dict):
+        return [{"set": name, **row} for name, row in sets.items()] or None
+    return list(sets) if sets else None
+
+
+def sources(subject: Subject) -> list[dict[str, Any]]:
+    """Every external file that the stages read, once, with the stages that read it."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for artifact in subject.artifacts:
+        for source in artifact.manifest.sources:
+            entry = found.setdefault(
+                (source.name, source.sha256),
+                {
+                    **source.model_dump(include={"name", "manifest", "role", "licence", "url", "sha256", "bytes"}),
+                    "stages": [],
+                },
+            )
+            if artifact.stage not in entry["stages"]:
+                entry["stages"].append(artifact.stage)
+    return list(found.values())
+
+
+def curves(title: str, describe: str, y_label: str, lines: list[Line], levels: list[Level], number: int) -> Markup:
+    """Curves over optimizer steps."""
+    return draw(Plot(title, describe, "optimizer step", y_label, lines, levels), number)
