@@ -228,19 +228,19 @@ def _figures_by_file(root: Artifact, tokens: dict[str, int], trained: bool) -> d
 
 
 def _files_read(whole: StoreGraph, reader: Artifact) -> list[dict[str, Any]]:
-    """The external files that a stage read. A source that is a part of a crawl is that crawl's WARC file."""
+    """The external files that a stage read. A source that is a part of a crawl is that crawl's file of this name."""
     crawled = {
         path.rpartition("/")[2]: (f"{above.ref}/{path}", file)
         for _, above in whole.parents(reader)
         for path, file in above.manifest.files.items()
-        if path.startswith("warc/")
+        if path.startswith(("warc/", "instructions/"))
     }
     found = []
     for source in reader.manifest.sources:
         names = ("name", "manifest", "role", "source", "licence", "url", "sha256", "bytes")
         entry = {"artifact": reader.ref, **source.model_dump(include=set(names))}
-        name = f"{source.options.get('part')}.warc.gz"
-        if name in crawled:
+        part = source.options.get("part")
+        for name in {f"{part}.warc.gz", f"{part}.jsonl"} & crawled.keys():
             place, file = crawled[name]
             entry |= {"name": name, "url": place, "sha256": file.sha256, "bytes": file.bytes}
         found.append(entry)
