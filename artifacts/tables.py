@@ -36,11 +36,14 @@ class TableKind:
 def _compatible(found: pa.DataType, wanted: pa.DataType) -> bool:
     if found == wanted:
         return True
-    if pa.types.is_list(found) or pa.types.is_fixed_size_list(found):
-        if pa.types.is_list(wanted) or pa.types.is_fixed_size_list(wanted):
-            return _compatible(found.value_type, wanted.value_type)
+    if _is_list(found) and _is_list(wanted):
+        return _compatible(found.value_type, wanted.value_type)
     # Token ids are uint16 up to a vocabulary of 65,536 and uint32 above it.
-    return pa.types.is_unsigned_integer(found) and pa.types.is_unsigned_integer(wanted)
+    return bool(pa.types.is_unsigned_integer(found) and pa.types.is_unsigned_integer(wanted))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -114,16 +117,12 @@ TOKENS = TableKind(
 # document's own tokens.
 SEQUENCES = TableKind(
     "sequences",
-    pa.schema(
-        [("tokens", pa.list_(pa.uint32())), ("spans", SPANS), ("source", pa.string()), ("epoch", pa.int32())]
-    ),
+    pa.schema([("tokens", pa.list_(pa.uint32())), ("spans", SPANS), ("source", pa.string()), ("epoch", pa.int32())]),
 )
 
 CONVERSATIONS = TableKind(
     "conversations",
-    pa.schema(
-        [("prompt_id", pa.string()), ("messages", MESSAGES), ("source", pa.string()), ("split", pa.string())]
-    ),
+    pa.schema([("prompt_id", pa.string()), ("messages", MESSAGES), ("source", pa.string()), ("split", pa.string())]),
 )
 
 # `messages` is the prompt (it ends with the user's turn); ranks: 1 = best, ties allowed.

@@ -312,6 +312,8 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     with _as_exit_code():
         code = app(args=arguments, standalone_mode=False)
+        if code == 130:  # typer turns Ctrl-C into this code
+            raise KeyboardInterrupt
         if isinstance(code, int) and code:
             sys.exit(code)
 

@@ -13,8 +13,9 @@ from typing import Any
 from prefect import Flow, flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from artifacts.errors import RunError
 from artifacts.store import Artifact, Store
@@ -132,17 +133,16 @@ def flow_caller(
 
     def call(name: str, inputs: dict[str, list[Artifact]], force: bool) -> Artifact:
         chosen = STAGE_FLOWS[name].with_options(task_runner=task_runner(settings.runner, settings.workers))
-        row = dict(
-            chosen(
-                config=configs(name),
-                inputs={key: [f"{a.stage}@{a.recipe}.{a.content}" for a in group] for key, group in inputs.items()},
-                store=store.url,
-                seed=settings.seed,
-                runner=settings.runner,
-                workers=settings.workers,
-                run_id=run_id,
-                force=force,
-            )
+        # Prefect's overloads say None for a flow that they cannot look into.
+        row: Any = chosen(
+            config=configs(name),
+            inputs={key: [f"{a.stage}@{a.recipe}.{a.content}" for a in group] for key, group in inputs.items()},
+            store=store.url,
+            seed=settings.seed,
+            runner=settings.runner,
+            workers=settings.workers,
+            run_id=run_id,
+            force=force,
         )
         stage, _, rest = row.pop("folder").partition("/")
         recipe, _, content = rest.partition(".")

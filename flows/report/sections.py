@@ -67,9 +67,7 @@ def quality(subject: Subject, figures: Figures) -> Table | None:
     describe = f"{kept:,} crawl documents kept, {dropped:,} dropped, by the classifier's score from 0 to 1."
     stacks = [("kept", histogram["kept"]), ("dropped", histogram["dropped"])]
     labels = ("score (1: like the curated class)", "crawl documents")
-    heldout = {
-        name: value for name, value in metrics.get("heldout", {}).items() if isinstance(value, int | float)
-    }
+    heldout = {name: value for name, value in metrics.get("heldout", {}).items() if isinstance(value, int | float)}
     return {
         "plot": draw_histogram("Quality scores", describe, histogram["edges"], stacks, labels, figures.next()),
         "describe": describe,

@@ -114,9 +114,7 @@ def _write(
     return counts
 
 
-def _decision(
-    doc_id: str, cut: Cut | None, index: Index, hits: _Hits, config: DecontaminateConfig
-) -> dict[str, Any]:
+def _decision(doc_id: str, cut: Cut | None, index: Index, hits: _Hits, config: DecontaminateConfig) -> dict[str, Any]:
     """Score: the number of n-grams shared with evaluation items; detail: with which sets, and what became of it."""
     row: dict[str, Any] = dict.fromkeys(DECISIONS.schema.names)
     row |= {"doc_id": doc_id, "kept": True, "failed": False}

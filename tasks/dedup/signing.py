@@ -84,9 +84,7 @@ class ShingleSets:
 def shingle_rows(task: ShingleTask) -> ShingleSets:
     """The distinct shingles, ascending, of some documents of a shard."""
     texts = task.shard.read(["text"]).column("text").take(task.rows).to_pylist()
-    sets = [
-        np.unique(ngram_hashes(unit_hashes(spaced(normalise(text or ""))), task.shingle)) for text in texts
-    ]
+    sets = [np.unique(ngram_hashes(unit_hashes(spaced(normalise(text or ""))), task.shingle)) for text in texts]
     lengths = np.array([len(found) for found in sets], dtype=np.int64)
     return ShingleSets(lengths, np.concatenate(sets) if sets else np.empty(0, dtype=np.uint64))
 

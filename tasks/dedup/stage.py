@@ -266,9 +266,7 @@ def _write_documents(
         context.progress(first, len(outcome.kept), "writing survivors")
 
 
-def _decisions(
-    doc_id: pa.ChunkedArray, config: DedupConfig, outcome: _Outcome, part: slice, ids: pa.Array
-) -> pa.Table:
+def _decisions(doc_id: pa.ChunkedArray, config: DedupConfig, outcome: _Outcome, part: slice, ids: pa.Array) -> pa.Table:
     kept, exact, score, detail = (
         column[part] for column in (outcome.kept, outcome.exact, outcome.score, outcome.detail)
     )

@@ -48,9 +48,7 @@ def config(**fields: Any) -> SampleConfig:
     return SampleConfig(**{"max_new_tokens": 12, "launcher": HERE, **fields})
 
 
-def test_each_prompt_gets_its_own_responses_whatever_else_is_sampled(
-    store: Store, inputs: dict[str, Artifact]
-) -> None:
+def test_each_prompt_gets_its_own_responses_whatever_else_is_sampled(store: Store, inputs: dict[str, Artifact]) -> None:
     artifact = run_stage(STAGE, config(), store, inputs, seed=4).artifact
     rows = read_rows(artifact)
     counts = artifact.manifest.counts

@@ -14,7 +14,10 @@ from tasks.text.segment import spaced, unit_spans, units
 from tasks.text.shingles import jaccard, ngram_hashes, shingle_set, text_ngrams, unit_hashes
 
 # Letters of many scripts, marks, ligatures, full-width forms, ignorable characters, punctuation, emoji.
-ALPHABET = "aB z9_-.!'\n\t\u00a0ß\ufb01Éé\u0301\u00ad\u200d\U00020000\U0001e000\U0001d165使用ｱＡ，。のกำั\u0e4fहिन्दीçΣς한글½…😀\ufe0f¨"
+ALPHABET = (
+    "aB z9_-.!'\n\t\u00a0ß\ufb01Éé\u0301\u00ad\u200d\U00020000\U0001e000\U0001d165"
+    "使用ｱＡ，。のกำั\u0e4fहिन्दीçΣς한글½…😀\ufe0f¨"
+)
 MIXED = st.text(alphabet=st.sampled_from(ALPHABET), max_size=40)
 
 
