@@ -121,7 +121,7 @@ def draw_histogram(
 
 
 def _figure(x_label: str, y_label: str) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(6.0, 3.2), layout="constrained")
+    figure = Figure(figsize=(5.2, 3.0), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)

@@ -22,6 +22,14 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """One chain for the questions that only read it."""
+    store = Store(tmp_path_factory.mktemp("built"))
+    build(store)
+    return store
+
+
 def fate(store: Store, target: str) -> list[tuple[str, bool, str | None]]:
     documents = why(store, target)["documents"]
     assert len(documents) == 1
@@ -80,19 +88,17 @@ def test_why_tells_every_pages_fate_to_its_end(store: Store) -> None:
         IDS[3].upper(),
     ],
 )
-def test_a_page_is_found_in_any_spelling(store: Store, spelling: str) -> None:
-    build(store, until="quality")
-    assert fate(store, spelling) == KEPT[:3]
+def test_a_page_is_found_in_any_spelling(built: Store, spelling: str) -> None:
+    assert fate(built, spelling) == KEPT
 
 
 @pytest.mark.parametrize(
     "target",
     ["http://example.org/d/", "http://example.org/", "http://example.org/d/33", "", "d", IDS[3][:-1], "nothing", "'--"],
 )
-def test_what_matches_no_page_gives_an_empty_list(store: Store, target: str) -> None:
-    build(store)
-    assert why(store, target) == {"documents": []}
-    assert trace(store, target) == {"documents": [], "sequences": 0, "models": [], "sources": []}
+def test_what_matches_no_page_gives_an_empty_list(built: Store, target: str) -> None:
+    assert why(built, target) == {"documents": []}
+    assert trace(built, target) == {"documents": [], "sequences": 0, "models": [], "sources": []}
 
 
 def test_why_follows_the_last_run_and_never_mixes_two(store: Store) -> None:
@@ -170,8 +176,8 @@ def test_several_epochs_count_every_reading(store: Store) -> None:
     }
 
 
-def test_trace_of_a_dropped_page_reaches_no_model(store: Store) -> None:
-    build(store)
+def test_trace_of_a_dropped_page_reaches_no_model(built: Store) -> None:
+    store = built
     for number in (0, 2, 5):
         found = trace(store, PAGES[number])
         assert [d["doc_id"] for d in found["documents"]] == [IDS[number]]
@@ -241,8 +247,8 @@ def test_trace_of_a_prompt(store: Store) -> None:
     assert [m["stage"] for m in found["models"]] == ["sft", "ppo"]
 
 
-def test_the_filler_is_no_page(store: Store) -> None:
-    build(store)
+def test_the_filler_is_no_page(built: Store) -> None:
+    store = built
     assert trace(store, FILLER)["documents"] == []
 
 
