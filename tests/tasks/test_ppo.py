@@ -261,6 +261,30 @@ def test_advantages_are_whitened_over_the_real_tokens_of_the_iteration(
     assert all(torch.equal(a.returns, b.returns) for a, b in zip(parts, others, strict=True))
 
 
+def test_returns_are_the_score_less_kl_and_less_the_penalty_for_a_missing_end(
+    inputs: dict[str, Artifact], tmp_path: Path
+) -> None:
+    sizes = {"batch": 32, "minibatch": 32, "micro_batch": 0, "max_new_tokens": 40}
+    reward = {"lam": 1.0, "beta": 0.3, "missing_end_penalty": 0.5, "whiten": False}
+    run = trainer(inputs, tmp_path, ptx=0.0, actor_lr=3e-3, **sizes, **reward)
+    for _ in range(2):  # move away from the reference, so that there is a KL
+        part = run.collector.collect(run.prompts, 0)[0][0]
+        run.actor_step([part], part.layout.tokens)
+    part = run.collector.collect(run.prompts, 1)[0][0]
+    judge = RewardModel.load(inputs["reward_model"].local() / "model")
+    assert float(part.logratio.abs().max()) > 0.01
+    for row, response in enumerate(part.responses):
+        start = int(part.layout.places[row, 0]) + 1
+        read = [*part.layout.ids[row, :start].tolist(), *response.text_ids, EOS]
+        with torch.no_grad():
+            score = float(judge.scores(torch.tensor([read]), torch.tensor([len(read)])))
+        assert float(part.scores[row]) == pytest.approx(score, abs=1e-5)
+        expected = score - 0.3 * float(part.logratio[row].sum()) - (0.0 if response.ended else 0.5)
+        # Without discount and with lambda 1 the return of the first token is the sum of all rewards.
+        assert float(part.returns[row, 0]) == pytest.approx(expected, abs=1e-4)
+    assert {response.ended for response in part.responses} == {True, False}
+
+
 # --- the stages
 
 
@@ -372,3 +396,19 @@ def test_wrong_inputs_are_named(store: Store, inputs: dict[str, Artifact], tmp_p
         run_stage(STAGE, PPOConfig(**settings(max_prompt_tokens=2)), store, inputs)
     with pytest.raises(ValueError, match="must divide batch"):
         PPOConfig(**settings(batch=10))
+
+
+def test_two_workers_learn_what_one_learns(tmp_path: Path, inputs: dict[str, Artifact]) -> None:
+    fields = {"iterations": 2, "actor_lr": 1e-3, "critic_lr": 1e-3, "missing_end_penalty": 0.5, "sample_batch": 4}
+    two = LauncherConfig(processes=2, threads=1, device="cpu")
+    here = run_stage(STAGE, PPOConfig(**settings(**fields)), Store(tmp_path / "here"), inputs).artifact
+    there = run_stage(STAGE, PPOConfig(**settings(**fields, launcher=two)), Store(tmp_path / "there"), inputs).artifact
+    alone, shared = read_rows(here), read_rows(there)
+    assert [(row["step"], row["name"]) for row in alone] == [(row["step"], row["name"]) for row in shared]
+    for one, other in zip(alone, shared, strict=True):
+        assert other["value"] == pytest.approx(one["value"], rel=2e-3, abs=2e-4), one
+    # Sums in another order: the numbers agree, the bits may not. The episodes are the same ones.
+    said = [
+        {(row["step"], row["prompt_id"], row["response"]) for row in read_rows(a, "rollouts")} for a in (here, there)
+    ]
+    assert said[0] == said[1]
