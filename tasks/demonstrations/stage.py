@@ -1,7 +1,7 @@
 """The stage `demonstrations`: instruction files and a crawl's docstrings, as the conversations that SFT learns from.
 
-Every record ends as a conversation or as a decision with a reason. A prompt's split is a function of the prompt alone,
-so that the same prompt never stands on both sides, in whatever files it is met.
+Every record ends as a conversation or as a decision with a reason. A conversation's split is a function of its opening
+alone, so that neither a prompt nor another branch of its dialogue stands on both sides, in whatever files it is met.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from artifacts.tables import CONVERSATIONS, CRAWL, DECISIONS
 from tasks.demonstrations.formats import Demonstration, read_demonstrations
 from tasks.stage import Stage, StageConfig, StageContext, Summary, outside_recipe
 from tasks.text.hashing import split_of, unit_interval
-from tasks.text.records import BadRecord, Record, prompt_id, read_records
+from tasks.text.records import BadRecord, Record, opening_id, prompt_id, read_records
 
 DOCSTRINGS = "docstrings"
 # The checkable answer of a record that has one (GSM8K's `#### 18`), null elsewhere.
@@ -183,7 +183,7 @@ def _row(entry: _Entry, heldout_fraction: float, seed: int) -> dict[str, Any]:
         "prompt_id": entry.key,
         "messages": entry.demonstration.messages,
         "source": entry.source,
-        "split": split_of(entry.key, seed, heldout_fraction),
+        "split": split_of(opening_id(entry.demonstration.messages), seed, heldout_fraction),
         "answer": entry.demonstration.answer,
     }
 
@@ -216,7 +216,7 @@ def _metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 STAGE = Stage(
     "demonstrations",
-    1,
+    2,
     DemonstrationsConfig,
     {"crawl": CRAWL},
     {"data": CONVERSATIONS, "decisions": DECISIONS},

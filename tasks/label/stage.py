@@ -24,7 +24,7 @@ from tasks.label.formats import Judged, read_preference
 from tasks.label.merge import merge
 from tasks.stage import Stage, StageConfig, StageContext, Summary, outside_recipe
 from tasks.text.hashing import split_of, unit_interval
-from tasks.text.records import BadRecord, prompt_id, read_records
+from tasks.text.records import BadRecord, opening_id, prompt_id, read_records
 
 
 class LabelConfig(StageConfig):
@@ -145,7 +145,7 @@ def _rankings(source: Source, entries: list[_Entry], heldout_fraction: float, se
             groups[(identity, "", str(number))] = [judged]
     rows = []
     for (identity, *_), members in groups.items():
-        split = split_of(identity, seed, heldout_fraction)
+        split = split_of(opening_id(members[0].messages), seed, heldout_fraction)
         for judged in _merged(members):
             rows.append(
                 {
@@ -278,7 +278,7 @@ def _count(names: Iterable[str]) -> dict[str, int]:
 
 STAGE = Stage(
     name="label",
-    version=1,
+    version=2,
     config=LabelConfig,
     reads={"samples": SAMPLES},
     writes={"data": RANKINGS, "decisions": DECISIONS},

@@ -12,6 +12,6 @@ def unit_interval(key: str, seed: int, salt: str) -> float:
     return (int.from_bytes(digest, "big") >> 11) / 2.0**53
 
 
-def split_of(prompt_id: str, seed: int, heldout_fraction: float) -> str:
-    """`heldout` for the given share of prompts, else `train`: a function of the prompt and the seed alone."""
-    return "heldout" if unit_interval(prompt_id, seed, "split") < heldout_fraction else "train"
+def split_of(opening_id: str, seed: int, heldout_fraction: float) -> str:
+    """`heldout` for the given share of dialogues, else `train`: a function of their opening and the seed alone."""
+    return "heldout" if unit_interval(opening_id, seed, "split") < heldout_fraction else "train"

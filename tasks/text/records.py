@@ -298,6 +298,16 @@ def prompt_id(messages: list[Message]) -> str:
     return blake2b(canonical_json(prompt).encode("utf8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+def opening_id(messages: list[Message]) -> str:
+    """The identity of a dialogue's opening: the `prompt_id` up to and including the user's first turn.
+
+    Splits go by it and not by the whole prompt: published dialogues are cut from trees, so that one holds the prompts
+    (and the answers to them) of others. Of a prompt of one turn it is the `prompt_id`.
+    """
+    first = next((number for number, turn in enumerate(messages) if turn["role"] == "user"), len(messages))
+    return prompt_id(messages[: first + 1])
+
+
 def _kind(value: Any) -> str:
     names = {
         dict: "an object",

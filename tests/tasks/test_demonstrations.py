@@ -188,6 +188,17 @@ def test_the_split_and_the_draw_belong_to_the_prompt(tmp_path: Path) -> None:
     assert {row["prompt_id"]: row["split"] for row in read_rows(other)} != splits
 
 
+def test_all_branches_of_a_dialogue_are_on_one_side(tmp_path: Path) -> None:
+    # Trained on whole, the longer one of a pair holds the shorter one's prompt and an answer to it.
+    records = []
+    for n in range(60):
+        records.append({"instruction": f"question {n}", "output": "one answer"})
+        records.append({"instruction": "And?", "history": [[f"question {n}", "another"]], "output": "more"})
+    rows = read_rows(run(tmp_path, jsonl(tmp_path, "tree.jsonl", *records), heldout_fraction=0.5).artifact)
+    assert len(rows) == 120 and {row["split"] for row in rows} == {"train", "heldout"}
+    assert all(one["split"] == other["split"] for one, other in zip(rows[::2], rows[1::2], strict=True))
+
+
 def test_a_file_without_a_demonstration_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"bad\.jsonl holds no demonstration \(2 records; the first: bad\.jsonl:1: "):
         run(tmp_path, jsonl(tmp_path, "bad.jsonl", "[]", {"a": 1}))

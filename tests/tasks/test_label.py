@@ -111,6 +111,20 @@ def test_pairs_become_a_ranking_only_where_they_determine_one() -> None:
     assert merge([("a", "b", -1), ("c", "d", -1)]) is None  # two islands
 
 
+def test_all_branches_of_a_dialogue_are_on_one_side(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = []
+    for number in range(60):
+        lines.append({"instruction": f"{number}?", "output": ["Yes.", "No."]})
+        lines.append({"instruction": "Why?", "history": [[f"{number}?", "Yes."]], "output": ["So.", "Because."]})
+    path = tmp_path / "tree.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    rows = read_rows(label(store, monkeypatch, [source(path)], heldout_fraction=0.5))
+    assert len(rows) == 120 and {row["split"] for row in rows} == {"train", "heldout"}
+    assert all(one["split"] == other["split"] for one, other in zip(rows[::2], rows[1::2], strict=True))
+
+
 def test_a_file_is_accounted_for_record_by_record(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
