@@ -12,19 +12,20 @@ from tasks.training.intervals import mean_interval, wilson
 def pair_accuracy(examples: Sequence[Example], scores: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Shares of untied pairs in which the better answer has the higher score; equal scores are not right.
 
-    `pairs` has a Wilson 95% interval over pairs. The pairs of one ranking are not independent, so `rankings` gives the
-    mean of each ranking's own share with an interval over rankings. `groups` is `pairs` for each source and axis.
+    `pairs` has a Wilson 95% interval over pairs. The pairs of one prompt are not independent, whether of one ranking or
+    of several annotators', so `prompts` gives the mean of each prompt's own share with an interval over prompts.
+    `groups` is `pairs` for each source and axis.
     """
     right: dict[str, list[int]] = {}
-    shares = []
+    by_prompt: dict[str, list[int]] = {}
     for example, given in zip(examples, scores, strict=True):
         hits = [int(given[better] > given[worse]) for better, worse in example.pairs]
         right.setdefault(example.group, []).extend(hits)
-        shares.append(sum(hits) / len(hits))
+        by_prompt.setdefault(example.prompt_id, []).extend(hits)
     total = [hit for hits in right.values() for hit in hits]
     return {
         "pairs": wilson(sum(total), len(total)),
-        "rankings": mean_interval(shares),
+        "prompts": mean_interval([sum(hits) / len(hits) for hits in by_prompt.values()]),
         "groups": {group: wilson(sum(hits), len(hits)) for group, hits in sorted(right.items())},
     }
 

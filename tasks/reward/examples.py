@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from artifacts.reader import InputTable
 from artifacts.tables import RANKINGS
+from tasks.text.records import opening_id
 from tasks.training.chat_format import encode_prompt, encode_text, end_id
 
 
@@ -16,6 +17,7 @@ class Example:
     """One ranking. `ids` are K sequences of prompt, answer and end token; `lengths` the answers' own tokens."""
 
     number: int
+    prompt_id: str
     ids: list[list[int]]
     ranks: list[int]
     lengths: list[int]
@@ -62,12 +64,39 @@ def fit(
     return [kept + answers[place] for place in places], places
 
 
-def read_examples(table: InputTable, tokenizer: Any, max_tokens: int, min_prompt: int) -> Examples:
-    """Every ranking of the table: kept, or dropped as `only_ties` or `too_long` (fewer than two answers fit)."""
+def openings(conversations: InputTable) -> dict[str, set[str]]:
+    """The splits in which each dialogue's opening (`opening_id`) stands in the demonstrations."""
+    found: dict[str, set[str]] = {}
+    for batch in conversations.batches(["messages", "split"]):
+        for row in batch.to_pylist():
+            found.setdefault(opening_id(row["messages"]), set()).add(row["split"])
+    return found
+
+
+def read_examples(
+    table: InputTable,
+    tokenizer: Any,
+    max_tokens: int,
+    min_prompt: int,
+    demonstrated: Mapping[str, Container[str]] | None = None,
+) -> Examples:
+    """Every ranking of the table: kept, or dropped as `only_ties` or `too_long` (fewer than two answers fit).
+
+    Where the shares held out of rankings and of demonstrations differ, a dialogue can be on one side here and on the
+    other there (`demonstrated`, from `openings`). It is neither measured, since the SFT model has learnt it
+    (`learnt_in_sft`), nor learnt, since the policy is to be judged on it unseen (`heldout_prompt`).
+    """
     found = Examples()
     for batch in table.batches(RANKINGS.schema.names):
         for row in batch.to_pylist():
-            example = _example(found, row, tokenizer, max_tokens, min_prompt)
+            sides = (demonstrated or {}).get(opening_id(row["messages"]), ())
+            example: Example | str
+            if row["split"] == "heldout" and "train" in sides:
+                example = "learnt_in_sft"
+            elif row["split"] != "heldout" and "heldout" in sides:
+                example = "heldout_prompt"
+            else:
+                example = _example(found, row, tokenizer, max_tokens, min_prompt)
             found.rows += 1
             if isinstance(example, str):
                 found.reasons[example] = found.reasons.get(example, 0) + 1
@@ -91,4 +120,4 @@ def _example(
         return "too_long"
     lengths = [len(answers[place]) - 1 for place in places]
     found.prompts_cut += len(ids[0]) - len(answers[places[0]]) < len(prompt)
-    return Example(found.rows, ids, ranks, lengths, f"{row['source']}/{row['axis']}")
+    return Example(found.rows, row["prompt_id"], ids, ranks, lengths, f"{row['source']}/{row['axis']}")

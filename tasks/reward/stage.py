@@ -74,7 +74,7 @@ def run(context: StageContext) -> Summary:
 
 STAGE = Stage(
     name="reward",
-    version=1,
+    version=2,
     config=RewardConfig,
     reads={"rankings": RANKINGS, "model": MODEL, "conversations": CONVERSATIONS},
     writes={"data": METRICS, "model": MODEL},

@@ -13,7 +13,7 @@ from torch import Tensor
 from artifacts.errors import UserError
 from artifacts.reader import InputTable
 from tasks.reward.accuracy import length_accuracy, pair_accuracy
-from tasks.reward.examples import Example, Examples, fit, read_examples
+from tasks.reward.examples import Example, Examples, fit, openings, read_examples
 from tasks.text.hashing import unit_interval
 from tasks.training.batches import micro_batches, pad_right, share
 from tasks.training.chat_format import encode_prompt, encode_text, end_id
@@ -39,7 +39,9 @@ def main(job: dict[str, Any], report: Report) -> dict[str, Any]:
     model = RewardModel.from_causal(job["model"], seed)
     context = int(model.classifier.config.max_position_embeddings)
     max_tokens = min(config["max_tokens"] or context, context)
-    examples = read_examples(_table(job["rankings"]), tokenizer, max_tokens, config["min_prompt_tokens"])
+    demonstrated = openings(_table(job["conversations"])) if job["conversations"] else {}
+    table = _table(job["rankings"])
+    examples = read_examples(table, tokenizer, max_tokens, config["min_prompt_tokens"], demonstrated)
     if not examples.train:
         raise UserError(
             f"reward: no ranking to train on: {examples.rows} read, {len(examples.heldout)} held out, "

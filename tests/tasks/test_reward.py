@@ -12,13 +12,14 @@ import pyarrow as pa
 import pytest
 
 from artifacts.errors import UserError
+from artifacts.reader import InputTable
 from artifacts.store import Artifact, Store
 from artifacts.tables import CONVERSATIONS, RANKINGS
 from tasks.reward import STAGE, RewardConfig
 from tasks.reward.accuracy import length_accuracy, pair_accuracy
-from tasks.reward.examples import Example, fit
+from tasks.reward.examples import Example, fit, openings, read_examples
 from tasks.training.launcher import LauncherConfig
-from tasks.training.model import build_causal
+from tasks.training.model import build_causal, load_tokenizer
 from tasks.training.shapes import ModelConfig
 from tests.support import put_table, read_rows, run_stage
 from tests.training_support import put_model, put_tokenizer
@@ -33,18 +34,23 @@ def test_prompts_are_cut_from_the_left_and_alike_for_all_answers() -> None:
     assert fit(prompt, [[1] * 9], 8, 4) == ([], [])
 
 
-def example(number: int, ranks: list[int], lengths: list[int], group: str = "human/helpful") -> Example:
-    return Example(number, [[0]] * len(ranks), ranks, lengths, group)
+def example(
+    number: int, ranks: list[int], lengths: list[int], group: str = "human/helpful", prompt: str = "p"
+) -> Example:
+    return Example(number, prompt, [[0]] * len(ranks), ranks, lengths, group)
 
 
 def test_accuracy_counts_untied_pairs() -> None:
-    examples = [example(0, [1, 2, 2], [5, 3, 3]), example(1, [2, 1], [4, 4], "made/harmless")]
+    examples = [example(0, [1, 2, 2], [5, 3, 3]), example(1, [2, 1], [4, 4], "made/harmless", "q")]
     found = pair_accuracy(examples, [[1.0, 2.0, 0.0], [1.0, 1.0]])
     assert examples[0].pairs == [(0, 1), (0, 2)]
     assert (found["pairs"]["value"], found["pairs"]["n"]) == (pytest.approx(1 / 3), 3)
-    assert found["rankings"]["mean"] == pytest.approx(0.25)
+    assert (found["prompts"]["mean"], found["prompts"]["n"]) == (pytest.approx(0.25), 2)
     assert found["groups"]["human/helpful"]["value"] == 0.5
     assert found["groups"]["made/harmless"]["value"] == 0.0
+    # A second annotator's ranking of a prompt is no second prompt.
+    twice = pair_accuracy([examples[0], examples[0], examples[1]], [[1.0, 2.0, 0.0], [3.0, 2.0, 0.0], [1.0, 1.0]])
+    assert (twice["prompts"]["mean"], twice["prompts"]["n"]) == (pytest.approx(0.375), 2)
     # Pairs of one length are not counted.
     baseline = length_accuracy(examples)
     assert (baseline["value"], baseline["n"]) == (1.0, 2)
@@ -152,7 +158,7 @@ def test_demonstrations_score_zero_on_average(trained: Artifact, given: tuple[St
 
     from tasks.training.batches import pad_right
     from tasks.training.chat_format import encode_response
-    from tasks.training.model import RewardModel, load_tokenizer
+    from tasks.training.model import RewardModel
 
     folder = trained.local() / "model"
     bias = json.loads((folder / "config.json").read_text())["reward_bias"]
@@ -171,6 +177,38 @@ def test_a_killed_run_ends_in_the_bytes_of_an_undisturbed_one(
     store, inputs = given
     again = run_stage(STAGE, CONFIG, store, inputs, force=True).artifact
     assert again.manifest.content == trained.manifest.content
+
+
+def test_what_is_unseen_in_one_stage_is_unseen_in_all(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+
+    def asked(question: str, answer: str | None = None) -> list[dict[str, str]]:
+        said = [{"role": "user", "content": question}]
+        return said if answer is None else [*said, {"role": "assistant", "content": answer}]
+
+    dialogues = {"learnt": "train", "unseen": "heldout"}
+    demonstrations = [
+        {"prompt_id": f"{n:032x}", "messages": asked(question, "yes"), "source": "made", "split": split}
+        for n, (question, split) in enumerate(dialogues.items())
+    ]
+    base = {"responses": ["a", "b"], "ranks": [1, 2], "annotator": "x", "axis": "helpful", "policy": [], "source": "s"}
+    rows = [
+        {**base, "prompt_id": f"{n:032x}", "messages": messages, "split": split}
+        for n, (messages, split) in enumerate(
+            (messages, split)
+            for split in ("train", "heldout")
+            for messages in (asked("learnt"), [*asked("learnt", "no"), *asked("so")], asked("unseen"), asked("other"))
+        )
+    ]
+    model = tiny_model(store)
+    table_of = InputTable(put_table(store, RANKINGS, table(rows, RANKINGS.schema), "label").files("data"))
+    given = put_table(store, CONVERSATIONS, table(demonstrations, CONVERSATIONS.schema), "demonstrations")
+    tokenizer = load_tokenizer(model.local() / "model")
+    found = read_examples(table_of, tokenizer, 96, 8, openings(InputTable(given.files("data"))))
+    assert [example.number for example in found.train] == [0, 1, 3]
+    assert [example.number for example in found.heldout] == [6, 7]
+    assert found.account == {"rows": 8, "kept": 5, "reasons": {"heldout_prompt": 1, "learnt_in_sft": 2}}
+    assert read_examples(table_of, tokenizer, 96, 8).account["kept"] == 8
 
 
 def test_nothing_to_train_on_is_the_users_error(given: tuple[Store, dict[str, Artifact]]) -> None:
