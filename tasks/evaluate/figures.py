@@ -9,32 +9,42 @@ from typing import Any
 from tasks.training.intervals import Z95, mean_interval, paired_difference, wilson
 
 
-def win_rate(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
+def by_prompt(values: Sequence[float], each: int) -> list[float]:
+    """The sum of every `each` neighbours: of the answers to one prompt, which are not independent of one another."""
+    return [math.fsum(values[start : start + each]) for start in range(0, len(values), each)]
+
+
+def win_rate(ours: Sequence[float], theirs: Sequence[float], each: int = 1) -> dict[str, Any]:
     """The share of pairs in which ours scores higher, equal scores counting half, with its Wilson interval.
 
     With equal seeds two policies that are close often give the very same answer: those are the ties.
+
+    Args:
+        each: answers a prompt, standing together. `wins`, `ties` and `losses` count answers, `n` counts prompts.
     """
     wins = sum(a > b for a, b in zip(ours, theirs, strict=True))
     ties = sum(a == b for a, b in zip(ours, theirs, strict=True))
     losses = len(ours) - wins - ties
-    return {**wilson(wins + ties / 2, len(ours)), "wins": wins, "ties": ties, "losses": losses}
+    return {**wilson((wins + ties / 2) / each, len(ours) // each), "wins": wins, "ties": ties, "losses": losses}
 
 
-def kl_figures(policy: Sequence[Sequence[float]], reference: Sequence[Sequence[float]]) -> dict[str, Any]:
+def kl_figures(
+    policy: Sequence[Sequence[float]], reference: Sequence[Sequence[float]], each: int = 1
+) -> dict[str, Any]:
     """KL(policy || reference) from log-probabilities of the policy's own samples, one list an answer.
 
     `per_answer` is the mean over answers of the summed log ratio (k1, unbiased); `per_token` the total over the number
-    of tokens, its interval by the delta method for a ratio of means over answers; `per_token_k3` the mean of
-    e^-x - 1 + x, which is never negative.
+    of tokens, its interval by the delta method for a ratio of means; `per_token_k3` the mean of e^-x - 1 + x, which is
+    never negative. All intervals are over prompts, of `each` answers that stand together.
     """
     ratios = [
         [a - b for a, b in zip(ours, theirs, strict=True)] for ours, theirs in zip(policy, reference, strict=True)
     ]
-    sums = [math.fsum(ratio) for ratio in ratios]
-    k3 = [math.fsum(math.expm1(-x) + x for x in ratio) for ratio in ratios]
-    lengths = [len(ratio) for ratio in ratios]
+    sums = by_prompt([math.fsum(ratio) for ratio in ratios], each)
+    k3 = by_prompt([math.fsum(math.expm1(-x) + x for x in ratio) for ratio in ratios], each)
+    lengths = by_prompt([len(ratio) for ratio in ratios], each)
     return {
-        "per_answer": mean_interval(sums),
+        "per_answer": mean_interval([total / each for total in sums]),
         "per_token": ratio_interval(sums, lengths),
         "per_token_k3": ratio_interval(k3, lengths),
     }
@@ -76,18 +86,25 @@ def heldout_figures(rows: dict[str, list[float]], predicted: int, bytes_total: i
 
 
 def answer_figures(
-    rewards: dict[str, list[float]], lengths: dict[str, list[int]], ended: dict[str, list[bool]]
+    rewards: dict[str, list[float]], lengths: dict[str, list[int]], ended: dict[str, list[bool]], each: int = 1
 ) -> dict[str, Any]:
-    """Rewards of each policy on the same prompts, their differences to the baseline, wins, lengths and endings."""
-    reward: dict[str, Any] = {role: mean_interval(values) for role, values in rewards.items()}
-    reward["difference"] = paired_difference(rewards["ppo"], rewards["sft"])
-    if "ppo_without_ptx" in rewards:
-        reward["difference_without_ptx"] = paired_difference(rewards["ppo_without_ptx"], rewards["sft"])
+    """Rewards of each policy on the same prompts, their differences to the baseline, wins, lengths and endings.
+
+    Args:
+        each: answers a prompt, standing together: the intervals are over prompts, of which each counts once.
+    """
+    means = {role: [total / each for total in by_prompt(values, each)] for role, values in rewards.items()}
+    reward: dict[str, Any] = {role: mean_interval(values) for role, values in means.items()}
+    reward["difference"] = paired_difference(means["ppo"], means["sft"])
+    if "ppo_without_ptx" in means:
+        reward["difference_without_ptx"] = paired_difference(means["ppo_without_ptx"], means["sft"])
     return {
         "reward": reward,
-        "win_rate": win_rate(rewards["ppo"], rewards["sft"]),
-        "length": {role: mean_interval([float(value) for value in values]) for role, values in lengths.items()},
-        "ended": {role: wilson(sum(values), len(values)) for role, values in ended.items()},
+        "win_rate": win_rate(rewards["ppo"], rewards["sft"], each),
+        "length": {
+            role: mean_interval([total / each for total in by_prompt(values, each)]) for role, values in lengths.items()
+        },
+        "ended": {role: wilson(sum(values) / each, len(values) // each) for role, values in ended.items()},
     }
 
 

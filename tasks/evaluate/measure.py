@@ -59,7 +59,7 @@ def main(job: dict[str, Any], report: Report) -> dict[str, Any]:
         for role, answers in found.answers.items()
     }
     metrics: dict[str, Any] = {"prompts": len(prompts), "prompts_too_long": too_long}
-    metrics |= _figures(found, rewards, rows, tokenizer, sets)
+    metrics |= _figures(found, rewards, rows, tokenizer, sets, config["answers"])
     return {"metrics": metrics, "comparisons": _comparisons(prompts, found.answers, rewards, tokenizer, config)}
 
 
@@ -79,7 +79,7 @@ def _prompts(job: dict[str, Any], tokenizer: Any) -> tuple[list[Prompt], int]:
         UserError: there are fewer than two.
     """
     config = job["config"]
-    context = min(context_of(folder) for folder in job["models"].values())
+    context = min(context_of(folder) for folder in (*job["models"].values(), job["reward_model"]))
     # One token more than the answer: the reward model reads an end token even behind an answer that has none.
     limit = prompt_limit("evaluate", context, config["max_new_tokens"] + 1, None)
     table = InputTable([Path(file) for file in job["conversations"]])
@@ -174,12 +174,13 @@ def _figures(
     rows: list[list[int]],
     tokenizer: Any,
     sets: list[EvaluationSet],
+    each: int,
 ) -> dict[str, Any]:
     lengths = {role: [len(answer.ids) for answer in answers] for role, answers in found.answers.items()}
     ended = {role: [answer.ended for answer in answers] for role, answers in found.answers.items()}
-    figures = answer_figures(rewards, lengths, ended)
+    figures = answer_figures(rewards, lengths, ended, each)
     figures["kl"] = {
-        role: kl_figures(found.own_logprobs[role], logs) for role, logs in found.reference_logprobs.items()
+        role: kl_figures(found.own_logprobs[role], logs, each) for role, logs in found.reference_logprobs.items()
     }
     if rows:
         sizes = byte_lengths(tokenizer)

@@ -20,6 +20,7 @@ from tasks.evaluate.choices import read_items
 from tasks.stage import Stage, StageConfig, StageContext, Summary, outside_recipe
 from tasks.training.launcher import LauncherConfig, launch
 from tasks.training.metrics import Metric, write_metrics
+from tasks.training.prompts import tokenizer_bytes
 
 # Role of a model in the figures, and the input that it is. The baseline comes last: it scores the others' answers.
 ROLES = {"ppo": "model", "ppo_without_ptx": "ablation", "pretrained": "pretrained", "sft": "baseline"}
@@ -55,6 +56,9 @@ def run(context: StageContext) -> Summary:
         if not given.items:
             raise UserError(f"evaluate: {source.name} holds no item of a known form{given.first_problem}")
     roles = {role: name for role, name in ROLES.items() if context.inputs.get(name)}
+    for name in (*roles.values(), "reward_model"):
+        if tokenizer_bytes(context.model(name)) != tokenizer_bytes(context.model("baseline")):
+            raise UserError(f"evaluate: the inputs 'baseline' and {name!r} have different tokenizers")
     job: dict[str, Any] = {
         "config": config.model_dump(mode="json", exclude={"launcher", "data"}),
         "seed": context.seed,
@@ -82,7 +86,7 @@ def flatten(figures: dict[str, Any], prefix: str = "") -> Iterator[Metric]:
 
 STAGE = Stage(
     name="evaluate",
-    version=1,
+    version=2,
     config=EvaluateConfig,
     reads={
         "conversations": CONVERSATIONS,

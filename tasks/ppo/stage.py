@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +15,7 @@ from tasks.ppo.config import PPOConfig, PPOWithoutPtxConfig
 from tasks.stage import Stage, StageContext, Summary
 from tasks.training.launcher import launch
 from tasks.training.metrics import write_metrics
-from tasks.training.prompts import Prompts, context_of, prompt_limit, read_prompts
+from tasks.training.prompts import Prompts, context_of, prompt_limit, read_prompts, tokenizer_bytes
 
 
 def run(ctx: StageContext) -> Summary:
@@ -58,7 +57,7 @@ def _prompts(ctx: StageContext, config: PPOConfig) -> Prompts:
 
     name, policy = ctx.stage.name, ctx.model("model")
     for other in ("reward_model", "reference"):
-        if _tokenizer_bytes(ctx.model(other)) != _tokenizer_bytes(policy):
+        if tokenizer_bytes(ctx.model(other)) != tokenizer_bytes(policy):
             raise UserError(f"{name}: the inputs 'model' and {other!r} have different tokenizers")
     # One place is kept for the end token that the reward model reads behind a response that has none.
     context = min(context_of(policy), context_of(ctx.model("reward_model"))) - 1
@@ -67,11 +66,6 @@ def _prompts(ctx: StageContext, config: PPOConfig) -> Prompts:
     if not found.kept:
         raise UserError(f"{name}: none of the {found.rows} conversations gives a prompt: {found.why()}")
     return found
-
-
-def _tokenizer_bytes(folder: Path) -> bytes:
-    path = folder / "tokenizer.json"
-    return path.read_bytes() if path.exists() else b""
 
 
 def _pretraining_rows(ctx: StageContext, config: PPOConfig) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from artifacts.errors import UserError
@@ -110,6 +111,12 @@ def prompt_limit(stage: str, context: int, new_tokens: int, wanted: int | None) 
             f"{stage}.max_new_tokens: lower one of them"
         )
     return room if wanted is None else wanted
+
+
+def tokenizer_bytes(model_folder: Path) -> bytes:
+    """The tokenizer of a model's folder, to compare: models that read one another's token ids must share it."""
+    path = model_folder / "tokenizer.json"
+    return path.read_bytes() if path.exists() else b""
 
 
 def context_of(model_folder: Any) -> int:

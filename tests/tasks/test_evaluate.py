@@ -16,10 +16,11 @@ from artifacts.store import Artifact, Store
 from artifacts.tables import MODEL
 from tasks.evaluate import STAGE, EvaluateConfig
 from tasks.evaluate.choices import EvaluationSet, parse, read_items
-from tasks.evaluate.figures import heldout_figures, kl_figures, ratio_interval, win_rate
+from tasks.evaluate.figures import answer_figures, heldout_figures, kl_figures, ratio_interval, win_rate
 from tasks.evaluate.stage import flatten
 from tasks.stage import Stage, StageConfig, StageContext, Summary, execute
 from tasks.training.chat_format import encode_text, end_id
+from tasks.training.intervals import mean_interval, paired_difference, wilson
 from tasks.training.model import RewardModel, build_causal, load_causal, load_tokenizer
 from tasks.training.shapes import ModelConfig
 from tests.support import read_rows, run_stage
@@ -42,6 +43,20 @@ def test_kl_of_two_answers_by_hand() -> None:
     half = 1.959964 * math.sqrt(sum(r * r for r in residuals) / 2) / 1.5
     assert found["per_token"]["high"] == pytest.approx(0.2 / 3 + half, abs=1e-6)
     assert ratio_interval([], [])["mean"] is None
+
+
+def test_answers_to_one_prompt_are_one_observation() -> None:
+    # Three prompts with two answers each: what the intervals count is prompts.
+    ours, theirs = [1.0, 3.0, 2.0, 2.0, 0.0, 6.0], [0.0] * 6
+    found = answer_figures({"ppo": ours, "sft": theirs}, {"ppo": [4, 2, 3, 3, 1, 1]}, {"ppo": [True] * 5 + [False]}, 2)
+    assert found["reward"]["ppo"] == mean_interval([2.0, 2.0, 3.0])
+    assert found["reward"]["difference"] == paired_difference([2.0, 2.0, 3.0], [0.0] * 3)
+    assert found["length"]["ppo"] == mean_interval([3.0, 3.0, 1.0])
+    assert found["ended"]["ppo"] == wilson(2.5, 3)
+    assert found["win_rate"] == {**wilson(2.75, 3), "wins": 5, "ties": 1, "losses": 0}
+    kl = kl_figures([[-1.0], [-2.0, -1.0], [-0.5], [-3.0]], [[-1.5], [-2.0, -1.5], [-1.5], [-3.0]], 2)
+    assert kl["per_answer"] == mean_interval([0.5, 0.5])
+    assert kl["per_token"] == ratio_interval([1.0, 1.0], [3, 2])
 
 
 def test_heldout_figures_are_paired() -> None:
@@ -194,6 +209,20 @@ def test_no_unseen_prompts_is_the_users_error(run: tuple[Artifact, dict[str, Art
     config = CONFIG.model_copy(update={"launcher": CONFIG.launcher.model_copy(update={"starter": "none"})})
     with pytest.raises(UserError, match="0 held-out prompts"):
         run_stage(STAGE, config, store, {**run[1], "conversations": seen})
+
+
+def test_models_that_do_not_fit_together_are_named(run: tuple[Artifact, dict[str, Artifact]], tmp_path: Path) -> None:
+    store, inputs = Store(str(tmp_path / "store")), run[1]
+    here = CONFIG.model_copy(update={"launcher": CONFIG.launcher.model_copy(update={"starter": "none"})})
+    shape = ModelConfig(layers=1, width=16, heads=2, context=40)
+    short = put_reward_model(store, put_model(store, put_tokenizer(store), build_causal(shape, 300, 0), "short"))
+    # 40 places less 12 new tokens and an end token.
+    with pytest.raises(UserError, match="0 held-out prompts of at most 27 tokens"):
+        run_stage(STAGE, here, store, {**inputs, "reward_model": short})
+    away = Store(str(tmp_path / "away"))  # one store would find the tokenizer it has
+    other = put_model(away, put_tokenizer(away, 280), build_causal(shape, 280, 0), "other")
+    with pytest.raises(UserError, match="'baseline' and 'pretrained' have different tokenizers"):
+        run_stage(STAGE, here, store, {**inputs, "pretrained": other})
 
 
 REAL = {"arc_easy": (2376, 0.25), "piqa": (1838, 0.5), "winogrande": (1267, 0.5), "lambada_openai": (5153, None)}
