@@ -135,6 +135,28 @@ def test_dropout_is_drawn_from_the_seed(tmp_path: Path) -> None:
     )
 
 
+def test_an_interrupted_run_draws_the_same_dropout_and_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    settings = config(epochs=4, dropout=0.2, pretrain_fraction=0.5, checkpoint_every=2)
+    whole = run_stage(STAGE, settings, Store(tmp_path / "whole"), inputs(Store(tmp_path / "whole"))).artifact
+    store = Store(tmp_path / "halves")
+    given, seen = inputs(store), []
+
+    class Killed(BaseException):
+        pass
+
+    def stop(done: int, total: int | None, what: str) -> None:
+        if what.startswith("loss"):
+            seen.append(done)
+            if len(seen) == 5:
+                raise Killed
+
+    with pytest.raises(Killed):
+        run_stage(STAGE, settings, store, given, progress=stop)
+    again = run_stage(STAGE, settings, store, given, progress=stop).artifact
+    assert seen == [1, 2, 3, 4, 5, 5, 6, 7, 8]  # goes on behind the checkpoint of step 4
+    assert again.manifest.content == whole.manifest.content
+
+
 def test_orders_are_permutations_of_the_seed(tmp_path: Path) -> None:
     lengths = [5, 9, 2, 7, 4, 8, 3, 6, 1, 10]
     order = Order(lengths, epochs=2, batch_size=4, seed=3)
