@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import connection
 from typing import Any, TypeVar
 
 from prefect import task
@@ -27,8 +30,21 @@ def task_runner(name: RunnerName, workers: int | None) -> TaskRunner[Any]:
     if name == "threads":
         return ThreadPoolTaskRunner(max_workers=count)
     if name == "processes":
-        return ProcessPoolTaskRunner(max_workers=count)
+        return ProcessPoolTaskRunner(max_workers=count, initializer=end_with_parent)
     raise UserError(f"runner: {name!r} is not here yet; use threads or processes")
+
+
+def end_with_parent() -> None:
+    """Make this worker process end when the run that started it is gone. Without it the workers of a killed run wait
+    for ever: each holds both ends of the pool's queue, so none ever reads its end."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_after(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
 
 
 @task(name="shard", task_run_name="shard {number}", cache_policy=NO_CACHE, persist_result=False)
