@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.stage import StageConfig, outside_recipe
 from tasks.training.launcher import LauncherConfig
@@ -55,3 +55,9 @@ class SftConfig(StageConfig):
         100, ge=0, title="Checkpoint every", description="Steps between checkpoints; 0: none"
     )
     launcher: LauncherConfig = Field(default=LauncherConfig(), title="Launcher", description="How training is started")
+
+    @model_validator(mode="after")
+    def _betas(self) -> SftConfig:
+        if not all(0.0 <= beta < 1.0 for beta in self.betas):
+            raise ValueError("betas must lie in [0, 1)")
+        return self

@@ -33,6 +33,9 @@ def run(ctx: StageContext) -> Summary:
         rows = len(sequences)
         if not rows:
             raise UserError("sft.pretrain_fraction is above 0, but the input 'sequences' is empty")
+        context = _context(folder)
+        if sequences.length > context:
+            raise UserError(f"sft: sequences of {sequences.length} tokens do not fit the model's context of {context}")
     job: dict[str, Any] = {
         "config": config.model_dump(mode="json", exclude={"launcher"}),
         "seed": ctx.seed,
@@ -60,11 +63,15 @@ def run(ctx: StageContext) -> Summary:
     )
 
 
-def _longest(config: SftConfig, folder: Any) -> int:
+def _context(folder: Any) -> int:
     from transformers import AutoConfig
 
-    shape = AutoConfig.from_pretrained(folder, local_files_only=True)
-    context: int = shape.max_position_embeddings
+    context: int = AutoConfig.from_pretrained(folder, local_files_only=True).max_position_embeddings
+    return context
+
+
+def _longest(config: SftConfig, folder: Any) -> int:
+    context = _context(folder)
     if config.max_length > context:
         raise UserError(f"sft.max_length is {config.max_length}, but the model's context is {context} tokens")
     return config.max_length or context

@@ -192,3 +192,12 @@ def test_what_cannot_be_learnt_is_the_users_error(
     store = Store(tmp_path)
     with pytest.raises(UserError, match=problem):
         run_stage(STAGE, config(**fields), store, inputs(store, splits=splits))
+
+
+def test_pretraining_rows_must_fit_the_model(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    given = {**inputs(store), "sequences": put_sequences(store, tiny_rows(4, length=129), label="long")}
+    with pytest.raises(UserError, match="sequences of 129 tokens do not fit the model's context of 128"):
+        run_stage(STAGE, config(pretrain_fraction=0.5), store, given)
+    with pytest.raises(ValueError, match="betas must lie"):
+        config(betas=(0.9, 1.5))
