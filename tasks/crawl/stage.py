@@ -7,10 +7,14 @@ machine and with `date` given, every run writes the same bytes.
 from __future__ import annotations
 
 import json
+import platform
 import re
+import sys
 import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from hashlib import sha256
+from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
@@ -18,6 +22,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from artifacts.errors import RunError
+from artifacts.sources import Source
 from artifacts.tables import FETCHES
 from tasks.crawl.crawler import Crawler, Exchange
 from tasks.crawl.process import read_docstrings, serving
@@ -186,4 +191,22 @@ def _is_topic_page(path: str) -> bool:
     return path.startswith("/topic?key=")
 
 
-STAGE = Stage("crawl", 1, CrawlConfig, {}, {"data": FETCHES}, run, seeded=False)
+def _documented_python(_config: CrawlConfig) -> list[Source]:
+    """The interpreter whose documentation is crawled: another one serves other pages, so it is part of the recipe."""
+    version = platform.python_version()
+    identity = f"{platform.python_implementation()} {sys.version} {sys.platform}"
+    return [
+        Source(
+            name=f"Python {version}",
+            path=Path(sys.executable),
+            sha256=sha256(identity.encode()).hexdigest(),
+            bytes=0,
+            source="crawl",
+            role="crawl",
+            licence="PSF-2.0",
+            url="https://docs.python.org/",
+        )
+    ]
+
+
+STAGE = Stage("crawl", 1, CrawlConfig, {}, {"data": FETCHES}, run, sources=_documented_python, seeded=False)
