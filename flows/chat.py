@@ -6,6 +6,7 @@ import sys
 
 from artifacts.errors import UserError
 from artifacts.store import Artifact
+from tasks.stage import held_model
 
 
 def chat(artifact: Artifact, temperature: float, max_tokens: int, seed: int) -> None:
@@ -17,9 +18,11 @@ def chat(artifact: Artifact, temperature: float, max_tokens: int, seed: int) -> 
     Raises:
         UserError: the artifact holds no causal language model.
     """
+    found = held_model(artifact)
+    if found != "language model":
+        what = f"a {found}, which gives scores and no answers" if found else "no language model"
+        raise UserError(f"{artifact.ref} holds {what} (chat with one of pretrain, sft, ppo)")
     folder = artifact.local() / "model"
-    if not (folder / "config.json").exists():
-        raise UserError(f"{artifact.ref} holds no language model (chat with one of pretrain, sft, ppo)")
     import torch
     from transformers import AutoTokenizer
 

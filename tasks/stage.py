@@ -7,6 +7,7 @@ from a test, a notebook, a worker of a cluster and Prefect. `execute` decides by
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import socket
@@ -30,7 +31,7 @@ from artifacts.manifest import Counts, FileEntry, InputEntry, Manifest, RunBlock
 from artifacts.reader import InputTable, count_decisions
 from artifacts.sources import Source
 from artifacts.store import Artifact, Draft, Store
-from artifacts.tables import DECISIONS, TableKind
+from artifacts.tables import DECISIONS, TOKENIZER, TableKind
 from artifacts.writer import TableWriter
 
 Item = TypeVar("Item")
@@ -314,8 +315,7 @@ def check_inputs(stage: Stage, inputs: Inputs) -> None:
             raise UserError(f"{stage.name}: the input {name!r} is missing (--input {name}=REF)")
         for artifact in artifacts:
             if not len(kind.schema):
-                if not any(file.startswith("model/") for file in artifact.manifest.files):
-                    raise UserError(f"{stage.name}: input {name!r}: {artifact.ref} holds no model")
+                _check_model(artifact, kind, f"{stage.name}: input {name!r}", scores=name == "reward_model")
                 continue
             files = artifact.files("data")
             if not files:
@@ -324,6 +324,29 @@ def check_inputs(stage: Stage, inputs: Inputs) -> None:
                 kind.check(pq.read_schema(files[0]), f"input {name!r} ({artifact.ref})")
             except RunError as error:
                 raise UserError(f"{stage.name}: {error}") from error
+
+
+def _check_model(artifact: Artifact, kind: TableKind, where: str, scores: bool) -> None:
+    """Raise `UserError` for a tokenizer, a classifier or a reward model in the place of a language model, and so on."""
+    wanted = "tokenizer" if kind is TOKENIZER else "reward model" if scores else "language model"
+    if wanted == "tokenizer":
+        if "model/tokenizer.json" not in artifact.manifest.files:
+            raise UserError(f"{where}: {artifact.ref} holds no tokenizer")
+        return
+    found = held_model(artifact)
+    if found != wanted:
+        raise UserError(f"{where} wants a {wanted}: {artifact.ref} holds {f'a {found}' if found else 'none'}")
+
+
+def held_model(artifact: Artifact) -> str | None:
+    """ "language model" or "reward model", by the architecture that its config states; None if it holds neither."""
+    if "model/config.json" not in artifact.manifest.files:
+        return None
+    try:
+        named = json.loads(artifact.store.read_text(f"{artifact.folder}/model/config.json")).get("architectures")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{artifact.path}/model/config.json: not a model's config (see `crawl2chat verify`)") from error
+    return "reward model" if "ForSequenceClassification" in str(named) else "language model"
 
 
 def _manifest(context: StageContext, draft: Draft, summary: Summary) -> Manifest:

@@ -122,6 +122,7 @@ def train(context: StageContext) -> Summary:
             }
         ]
     context.path("model/model.safetensors").write_bytes(f"{context.stage.name} {context.recipe}".encode())
+    context.path("model/config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
     metrics = pa.Table.from_pylist(
         [{"step": step, "name": "loss", "value": 3.0 - step} for step in range(config.steps)], schema=METRICS.schema
     )
