@@ -10,7 +10,7 @@ import math
 import sys
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from artifacts.digest import canonical_json, digest_json, source_identity
 from artifacts.errors import RunError
@@ -126,10 +126,17 @@ class Manifest(Strict):
         try:
             manifest = cls.model_validate_json(text)
         except ValueError as error:
-            raise RunError(f"{where}: not a readable manifest: {str(error).splitlines()[0]}") from error
+            raise RunError(f"{where}: not a readable manifest ({_first_line(error)})") from error
         if check and (manifest.checksum != manifest._checksum() or manifest.dumps() != text):
             raise RunError(f"{where}: altered after it was written (its checksum does not match)")
         return manifest
+
+
+def _first_line(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return ": ".join([*[str(part) for part in first["loc"]], first["msg"]])
+    return str(error).partition("\n")[0]
 
 
 def _not_finite(value: Any, place: str) -> str | None:

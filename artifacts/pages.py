@@ -79,8 +79,10 @@ def find_pages(graph: StoreGraph, target: str, all_roots: bool = False) -> list[
     They come from the last used artifact that has seen any of them; with `all_roots` from every one, each doc_id once.
     """
     found: dict[str, Page] = {}
+    # Bytes of a command line that are not UTF-8 arrive as lone surrogates, which no table holds.
+    wanted = target.strip().encode("utf8", "replace").decode("utf8")
     for root in roots(graph):
-        for page in _pages_of(root, target.strip()):
+        for page in _pages_of(root, wanted):
             found.setdefault(page.doc_id or f"{root.folder} {page.url}", page)
         if found and not all_roots:
             break
@@ -101,11 +103,11 @@ def _by_url(root: Artifact, target: str) -> tuple[list[dict[str, Any]], list[dic
     """Rows of the two tables whose URL is the same page: equal in normal form (artifacts.urls)."""
     spellings = [target] if ":" in target else [f"http://{target}", f"https://{target}"]
     wanted = {canonical_url(spelling) for spelling in spellings}
-    if not any(urlsplit(url).netloc for url in wanted):
+    host = _host(next(iter(wanted)))
+    if not host:
         return _exactly(root, target)
     # Only the host is compared in the database: the rest of a URL has too many spellings there.
-    host = (urlsplit(next(iter(wanted))).hostname or "").removeprefix("www.")
-    stated = (urlsplit(spellings[0]).hostname or host).removeprefix("www.")
+    stated = _host(spellings[0]) or host
     near = "contains(lower(url), ?) or contains(lower(url), ?)"
     tables = (
         query(root, "data", f"select doc_id, url, warc_file from t where {near}", [host, stated]),
@@ -113,6 +115,13 @@ def _by_url(root: Artifact, target: str) -> tuple[list[dict[str, Any]], list[dic
     )
     known, dropped = ([row for row in rows if canonical_url(row["url"] or "") in wanted] for rows in tables)
     return known, dropped
+
+
+def _host(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").removeprefix("www.")
+    except ValueError:  # brackets that hold no IPv6 address
+        return ""
 
 
 def _exactly(root: Artifact, target: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

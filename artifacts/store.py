@@ -55,8 +55,13 @@ class Artifact:
 
     @cached_property
     def manifest(self) -> Manifest:
+        """Raises `RunError` if it is damaged."""
         where = f"{self.folder}/manifest.json"
-        return Manifest.loads(self.store.read_text(where), where)
+        text = self.store.read_text(where)
+        try:
+            return Manifest.loads(text, self.store.join(where))
+        except RunError as error:
+            raise RunError(f"{error}. To build it again: --force-from {self.stage}, or delete its folder") from error
 
     def local(self) -> Path:
         """A local folder with the artifact's files (the artifact itself on a local store, else a cached copy)."""
@@ -154,6 +159,10 @@ class Store:
 
     def stages(self) -> list[str]:
         return [name for name in self.list_dir("") if not name.startswith(".") and name not in PRIVATE]
+
+    def is_empty(self) -> bool:
+        """Whether no stage has anything that looks like an artifact, damaged ones included."""
+        return not any(_is_artifact_name(name) for stage in self.stages() for name in self.list_dir(stage))
 
     def artifacts(self, stage: str | None = None) -> list[Artifact]:
         """Committed artifacts, oldest first within a stage."""
@@ -294,6 +303,11 @@ class Draft:
 
     folder: Path
     work: Path
+
+
+def _is_artifact_name(folder: str) -> bool:
+    recipe, dot, content = folder.partition(".")
+    return bool(dot) and len(recipe) == len(content) == SHORT
 
 
 @contextmanager

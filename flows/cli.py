@@ -15,10 +15,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from artifacts.errors import RunError, UserError
 from artifacts.store import Store
 from flows import show
+from flows.records import RunRecord, start_record
 
 app = typer.Typer(
     name="crawl2chat",
@@ -28,7 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-errors = Console(stderr=True, highlight=False)
+# Messages are not folded at the width of a pipe: a path that is cut in two names nothing.
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+UsageError: Any = typer.BadParameter.__base__  # typer carries a click of its own, and exports only some of its errors
 
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="CRAWL2CHAT_STORE", help="Path or fsspec URL of the store", metavar="STORE")
@@ -56,17 +60,21 @@ def run(
     from flows.planning import check_sources, select
     from flows.server import prefect_api
 
-    pipeline, place = load_pipeline(config, overrides or []), Store(store)
-    select(pipeline, until)
-    select(pipeline, force_from)
+    pipeline, place = load_pipeline(config, overrides or [], to_run=True), _place(store)
+    selected = select(pipeline, until, force_from)
     check_sources(pipeline, until)
-    errors.print(f"{pipeline.origin} -> {place.url}: {', '.join(select(pipeline, until))}")
-    with prefect_api():
-        from flows.pipeline import run_pipeline
+    errors.print(f"{pipeline.origin} -> {place.url}: {', '.join(selected)}", markup=False)
+    record = start_record(pipeline.origin, overrides)
+    _write_record(record, place)
+    try:
+        with prefect_api():
+            from flows.pipeline import run_pipeline
 
-        record = run_pipeline(
-            pipeline, place, overrides=overrides, until=until, force_from=force_from, listener=show.stage_line(errors)
-        )
+            run_pipeline(pipeline, place, record, until=until, force_from=force_from, listener=show.stage_line(errors))
+    except BaseException:
+        if as_json:
+            _print_json(record.result())
+        raise
     report = show.write_run_report(place, record.run, errors)
     if as_json:
         _print_json(record.result())
@@ -99,7 +107,7 @@ def stage(
         if not equals:
             raise UserError(f"--input {item}: write it as name=REF")
         inputs.setdefault(key, []).append(ref)
-    pipeline, place = load_pipeline(config, overrides or []), Store(store)
+    pipeline, place = load_pipeline(config, overrides or [], to_run=True), _place(store)
     pipeline.config(name)
     inputs_for(pipeline, place, name, inputs)  # a wrong input is told before a server is started
     with prefect_api():
@@ -122,7 +130,7 @@ def plan(
     from flows.config import load_pipeline
     from flows.planning import plan as make_plan
 
-    steps = make_plan(load_pipeline(config, overrides or []), Store(store))
+    steps = make_plan(load_pipeline(config, overrides or []), _place(store))
     if as_json:
         _print_json({"stages": [step.row() for step in steps]})
     else:
@@ -136,7 +144,13 @@ def ls(
     as_json: JsonOption = False,
 ) -> None:
     """List artifacts, oldest first within a stage."""
-    rows = [show.artifact_row(artifact) for artifact in Store(store).artifacts(stage)]
+    place = _place(store)
+    if stage is not None and stage not in place.stages():
+        from flows.registry import BY_NAME
+
+        if stage not in BY_NAME:
+            raise UserError(f"no stage {stage!r}; there are {', '.join(BY_NAME)}")
+    rows = [show.artifact_row(artifact) for artifact in place.artifacts(stage)]
     if as_json:
         _print_json({"artifacts": rows})
     else:
@@ -146,7 +160,7 @@ def ls(
 @app.command("show")
 def show_manifest(ref: RefArgument, store: StoreOption = STORE, as_json: JsonOption = False) -> None:
     """Show one artifact's manifest."""
-    artifact = Store(store).resolve(ref)
+    artifact = _existing(store).resolve(ref)
     manifest = {**artifact.manifest.model_dump(mode="json"), "path": artifact.path}
     if as_json:
         _print_json(manifest)
@@ -190,7 +204,7 @@ def why(
     else:
         show.why_text(found)
     if not found["documents"]:
-        raise RunError(f"{page}: no artifact of {store} has seen this page")
+        raise RunError(f"{page!r}: no artifact of {store} has seen this page")
 
 
 @app.command()
@@ -208,13 +222,16 @@ def trace(
     else:
         show.trace_text(found)
     if not found["documents"] and not found["sources"] and not found["models"]:
-        raise RunError(f"{target}: nothing in {store} has seen it")
+        raise RunError(f"{target!r}: nothing in {store} has seen it")
 
 
 @app.command()
 def report(
     target: Annotated[str, typer.Argument(metavar="RUN|REF", help="A run's id, `latest`, or an artifact")] = "latest",
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Default: in the store's reports/")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Default: in reports/ of the store, or of its local cache"),
+    ] = None,
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -259,9 +276,27 @@ for _name, _what in {
     _later(_name, _what)
 
 
-def _existing(url: str) -> Store:
+def _place(url: str) -> Store:
+    """The store at `url`, which may still be empty."""
+    if not url:
+        raise UserError("--store (or CRAWL2CHAT_STORE) is empty; it is a path or a URL")
     store = Store(url)
-    if not store.stages():
+    if not store.remote and os.path.lexists(store.root) and not os.path.isdir(store.root):
+        raise UserError(f"{store.url}: a store is a folder, and this is none")
+    return store
+
+
+def _write_record(record: RunRecord, place: Store) -> None:
+    """The record of a run that is about to start: a store that cannot be written is told before a server is started."""
+    try:
+        record.save(place)
+    except OSError as error:
+        raise UserError(f"store {place.url}: cannot be written: {error.strerror or error}") from error
+
+
+def _existing(url: str) -> Store:
+    store = _place(url)
+    if store.is_empty():
         raise UserError(f"{store.url}: no store with artifacts there (run `crawl2chat run`, or give --store)")
     return store
 
@@ -278,6 +313,12 @@ def _as_exit_code() -> Iterator[None]:
     except UserError as error:
         errors.print(f"[bold red]error:[/] {_plain(error)}")
         sys.exit(2)
+    except UsageError as error:
+        if not error.format_message():  # no command at all: the help was printed
+            sys.exit(2)
+        where = error.ctx.command_path if error.ctx else "crawl2chat"
+        errors.print(f"[bold red]error:[/] {escape(error.format_message())} (see `{escape(where)} --help`)")
+        sys.exit(2)
     except RunError as error:
         errors.print(f"[bold red]failed:[/] {_plain(error)}")
         sys.exit(1)
@@ -289,14 +330,21 @@ def _as_exit_code() -> Iterator[None]:
         sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        errors.print(f"[bold red]failed:[/] {where}{error.strerror or error}")
+        errors.print(f"[bold red]failed:[/] {escape(f'{where}{error.strerror or error}')}")
+        sys.exit(1)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in REMOTE:
+            raise
+        errors.print(f"[bold red]failed:[/] the remote store or source: {_plain(error)}")
         sys.exit(1)
 
 
-def _plain(error: Exception) -> str:
-    from rich.markup import escape
+# Errors of these packages do not derive from OSError, and are about a server, a network or credentials.
+REMOTE = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "adlfs", "azure", "paramiko")
 
-    return escape(str(error))
+
+def _plain(error: Exception) -> str:
+    return escape(str(error) or type(error).__name__)
 
 
 class _Terminated(Exception):

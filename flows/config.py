@@ -18,6 +18,7 @@ from artifacts.errors import UserError
 from flows.registry import BY_NAME, NODES, Node
 
 RunnerName = Literal["threads", "processes", "ray", "dask"]
+READY_RUNNERS = ("threads", "processes")
 DEFAULT = "configs/demo.yaml"
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -76,8 +77,11 @@ class Pipeline:
         return chosen
 
 
-def load_pipeline(path: str | None = None, overrides: Sequence[str] = ()) -> Pipeline:
+def load_pipeline(path: str | None = None, overrides: Sequence[str] = (), to_run: bool = False) -> Pipeline:
     """Read and check a config file, with `a.b=value` overrides (the value is YAML).
+
+    Args:
+        to_run: also refuse what this version can plan, but not run.
 
     Raises:
         UserError: naming the file and the field.
@@ -89,9 +93,12 @@ def load_pipeline(path: str | None = None, overrides: Sequence[str] = ()) -> Pip
     _share_data(raw, name)
     _inherit_ppo(raw)
     try:
-        return Pipeline(PipelineConfig.model_validate(raw), name)
+        pipeline = Pipeline(PipelineConfig.model_validate(raw), name)
     except ValidationError as error:
         raise UserError("\n".join(f"{name}: {line}" for line in _problems(error))) from error
+    if to_run and pipeline.settings.runner not in READY_RUNNERS:
+        raise UserError(f"{name}: runner: {pipeline.settings.runner!r} is not here yet; use threads or processes")
+    return pipeline
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from prefect.context import SettingsContext
 from artifacts.store import Artifact, Store
 from flows.config import Pipeline
 from flows.planning import inputs_for, walk
-from flows.records import RunRecord, new_run_id, now
+from flows.records import RunRecord, now, start_record
 from flows.server import embedded
 from flows.stage_flows import flow_caller
 
@@ -22,14 +22,13 @@ Listener = Callable[[dict[str, Any]], None]
 def run_pipeline(
     pipeline: Pipeline,
     store: Store,
+    record: RunRecord,
     *,
-    overrides: list[str] | None = None,
     until: str | None = None,
     force_from: str | None = None,
     listener: Listener | None = None,
 ) -> RunRecord:
-    """Run a pipeline as a Prefect flow and record it. A failing stage raises; the record keeps what was done."""
-    record = RunRecord(new_run_id(), pipeline.origin, overrides or [], now())
+    """Run a pipeline as a Prefect flow and fill its record. A failing stage raises; the record keeps what was done."""
     rows = _Listening(record, store, listener)
 
     @flow(name=f"pipeline-{pipeline.settings.name or 'unnamed'}", flow_run_name=record.run, validate_parameters=False)
@@ -54,7 +53,7 @@ def run_single(
 ) -> RunRecord:
     """Run one stage as a Prefect flow on given artifacts, or on those that the config has made."""
     inputs = inputs_for(pipeline, store, name, given)
-    record = RunRecord(new_run_id(), pipeline.origin, overrides or [], now())
+    record = start_record(pipeline.origin, overrides)
     rows = _Listening(record, store, listener)
     call = flow_caller(store, pipeline.settings, pipeline.config, record.run, rows)
 

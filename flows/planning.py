@@ -41,28 +41,44 @@ def plan(pipeline: Pipeline, store: Store, until: str | None = None, force_from:
     return list(steps.values())
 
 
-def select(pipeline: Pipeline, until: str | None) -> list[str]:
+def select(pipeline: Pipeline, until: str | None, force_from: str | None = None) -> list[str]:
     """Names of the pipeline's stages up to and including `until`.
 
     Raises:
-        UserError: the pipeline has no such stage.
+        UserError: the pipeline has no stages, or not that one, or `force_from` is not among those selected.
     """
     names = [node.name for node in pipeline.nodes]
+    if not names:
+        raise UserError(f"{pipeline.origin}: it has no section of a stage, so there is nothing to do")
     if until is None:
-        return names
+        return _checked(names, force_from)
     if until not in names:
         raise UserError(f"{pipeline.origin} has no stage {until!r}; it has {', '.join(names) or 'none'}")
-    return names[: names.index(until) + 1]
+    return _checked(names[: names.index(until) + 1], force_from)
+
+
+def _checked(selected: list[str], force_from: str | None) -> list[str]:
+    if force_from is not None and force_from not in selected:
+        raise UserError(f"--force-from {force_from}: the run has no such stage; it has {', '.join(selected) or 'none'}")
+    return selected
 
 
 def check_sources(pipeline: Pipeline, until: str | None) -> None:
-    """Find every external file that the run will read, before anything starts.
+    """Find everything that the run will read from outside, before anything starts.
 
     Raises:
-        UserError: one is missing, or is not what its data manifest says.
+        UserError: a file is missing, or is not what its data manifest says; or no stage makes an input.
     """
     for name in select(pipeline, until):
         stage = BY_NAME[name].stage
+        fed = {*pipeline.feeders(name), *BY_NAME[name].refs}
+        for given in stage.reads:
+            if given not in fed and given not in stage.optional:
+                makers = " or ".join(BY_NAME[name].feeds[given])
+                raise UserError(
+                    f"{pipeline.origin}: {name} reads {given!r}, which no stage of this config makes: add a section "
+                    f"{makers}, or run it alone (crawl2chat stage {name} --input {given}=REF)"
+                )
         if stage.sources:
             stage.sources(pipeline.config(name))
 
@@ -89,6 +105,7 @@ def _step(pipeline: Pipeline, store: Store, name: str, before: Mapping[str, Step
         # Its content is not known before it is built again; what follows is decided then.
         return Step(name, recipe, "build", "forced")
     if found is not None:
+        _ = found.manifest  # a damaged one cannot be reused, and says so
         return Step(name, recipe, "reuse", f"{found.ref} has this recipe", found)
     return Step(name, recipe, "build", _reason(store, stage, config, inputs, sources, pipeline.settings.seed))
 
@@ -184,9 +201,7 @@ Call = Callable[[str, dict[str, list[Artifact]], bool], Artifact]
 
 def walk(pipeline: Pipeline, store: Store, until: str | None, force_from: str | None, call: Call) -> None:
     """Run the stages in order: `call(stage, inputs, force)` builds or reuses one and returns its artifact."""
-    selected = select(pipeline, until)
-    if force_from is not None and force_from not in selected:
-        raise UserError(f"--force-from {force_from}: the run has no such stage; it has {', '.join(selected)}")
+    selected = select(pipeline, until, force_from)
     made: dict[str, Artifact] = {}
     forced = False
     for name in selected:

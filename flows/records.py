@@ -33,6 +33,11 @@ class RunRecord:
         return {"run": self.run, "ok": self.ok, "stages": self.stages}
 
 
+def start_record(config: str, overrides: list[str] | None) -> RunRecord:
+    """The record of a run that starts now."""
+    return RunRecord(new_run_id(), config, overrides or [], now())
+
+
 def now() -> str:
     """The time in UTC, ISO 8601 with seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from artifacts.errors import UserError
+from artifacts.errors import RunError, UserError
 from artifacts.store import Artifact, Store
 
 # A pipe has no width: what is cut there is lost to whoever reads it.
@@ -64,8 +64,12 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def artifact_row(artifact: Artifact) -> dict[str, Any]:
-    """The object that `ls --json` lists."""
-    manifest = artifact.manifest
+    """The object that `ls --json` lists; of one with a damaged manifest only what its folder's name says."""
+    try:
+        manifest = artifact.manifest
+    except RunError as error:
+        named = {"stage": artifact.stage, "artifact": artifact.ref, "content": None, "path": artifact.path}
+        return {**named, **dict.fromkeys(FIGURES), "problem": str(error)}
     counts = manifest.counts
     return {
         "stage": artifact.stage,
@@ -81,9 +85,13 @@ def artifact_row(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def artifact_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    columns = ("artifact", "finished", "bytes", "rows_in", "kept", "dropped", "failed")
-    _table(columns, [[row[name] for name in columns] for row in rows], columns[2:])
+FIGURES = ("finished", "bytes", "rows_in", "kept", "dropped", "failed")
+
+
+def artifact_table(rows: Sequence[dict[str, Any]]) -> None:
+    columns = ("artifact", *FIGURES)
+    shown = [row | {"finished": "damaged"} if "problem" in row else row for row in rows]
+    _table(columns, [[row[name] for name in columns] for row in shown], columns[2:])
 
 
 def manifest_text(manifest: Mapping[str, Any]) -> None:
@@ -102,7 +110,8 @@ def why_text(found: Mapping[str, Any]) -> None:
         out.print(Text(f"{document['doc_id']}  {document['url']}", style="bold"))
         for step in document["fate"]:
             fate = "kept" if step["kept"] else "dropped"
-            parts = [f"  {step['stage']:<14} {fate:<8} {step['reason'] or ''}"]
+            reason = "" if step["reason"] == fate else step["reason"] or ""
+            parts = [f"  {step['stage']:<14} {fate:<8} {reason}"]
             if step["score"] is not None:
                 parts.append(f"score {step['score']:.4f}")
             if step["threshold"] is not None:
@@ -142,7 +151,7 @@ def write_report_of(store: Store, target: str, out: Path | None) -> str:
     from flows.report import write_report
 
     subject: Any
-    if "@" in target:
+    if "@" in target or target in store.stages():
         subject = store.resolve(target)
         name = f"{subject.stage}-{subject.recipe}"
     else:
@@ -150,8 +159,13 @@ def write_report_of(store: Store, target: str, out: Path | None) -> str:
         name = subject["run"]
     if out is None:
         out = (store.scratch_root() if store.remote else Path(store.root)) / "reports" / f"{name}.html"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return str(write_report(store, subject, out))
+    if out.is_dir():
+        raise UserError(f"--out {out}: a folder; name a file in it")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return str(write_report(store, subject, out))
+    except OSError as error:
+        raise UserError(f"{out}: the report cannot be written there: {error.strerror or error}") from error
 
 
 def _run_record(store: Store, target: str) -> dict[str, Any]:
