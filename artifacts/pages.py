@@ -51,11 +51,17 @@ def query(artifact: Artifact, table: str, sql: str, values: Sequence[Any] = ()) 
 
 @cache
 def columns(artifact: Artifact, table: str = "data") -> frozenset[str]:
-    """The column names of one of its tables; empty if it has none or it cannot be read."""
+    """The column names of one of its tables; empty if it has none.
+
+    Raises:
+        RunError: the table is there and cannot be read. An answer that passes over it would be a wrong one.
+    """
     try:
         return frozenset(name for path in artifact.files(table)[:1] for name in pq.read_schema(path).names)
-    except (OSError, ValueError):
-        return frozenset()
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{artifact.ref}: its table {table} cannot be read ({error}); see `crawl2chat verify`"
+        ) from error
 
 
 def is_documents(artifact: Artifact) -> bool:

@@ -55,9 +55,12 @@ class Artifact:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """Raises `RunError` if it is damaged."""
+        """Raises `RunError` if it is damaged or cannot be read."""
         where = f"{self.folder}/manifest.json"
-        text = self.store.read_text(where)
+        try:
+            text = self.store.read_text(where)
+        except OSError as error:
+            raise RunError(f"{self.store.join(where)}: cannot be read: {error.strerror or error}") from error
         try:
             return Manifest.loads(text, self.store.join(where))
         except RunError as error:
@@ -140,8 +143,12 @@ class Store:
         target = Path(self._full(relative))
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        partial.write_text(text, encoding="utf8")
-        os.replace(partial, target)
+        try:
+            partial.write_text(text, encoding="utf8")
+            os.replace(partial, target)
+        except BaseException:  # a full disk, an interrupt
+            partial.unlink(missing_ok=True)
+            raise
 
     def holds(self, relative: str) -> bool:
         return bool(self.fs.exists(self._full(relative)))
