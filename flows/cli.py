@@ -110,12 +110,12 @@ def stage(
     pipeline, place = load_pipeline(config, overrides or [], to_run=True), _place(store)
     pipeline.config(name)
     inputs_for(pipeline, place, name, inputs)  # a wrong input is told before a server is started
+    record = start_record(pipeline.origin, overrides)
+    _write_record(record, place)
     with prefect_api():
         from flows.pipeline import run_single
 
-        record = run_single(
-            pipeline, place, name, inputs, overrides=overrides, force=force, listener=show.stage_line(errors)
-        )
+        run_single(pipeline, place, record, name, inputs, force=force, listener=show.stage_line(errors))
     if as_json:
         _print_json(record.stages[0])
     else:
@@ -322,7 +322,7 @@ def _as_exit_code() -> Iterator[None]:
     except RunError as error:
         errors.print(f"[bold red]failed:[/] {_plain(error)}")
         sys.exit(1)
-    except (KeyboardInterrupt, _Terminated):
+    except KeyboardInterrupt:
         errors.print("interrupted; the same command goes on from here")
         sys.exit(130)
     except BrokenPipeError:
@@ -347,12 +347,9 @@ def _plain(error: Exception) -> str:
     return escape(str(error) or type(error).__name__)
 
 
-class _Terminated(Exception):
-    """SIGTERM: end as an interrupt does, so that drafts and child processes are cleared away."""
-
-
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise _Terminated
+    """SIGTERM ends as an interrupt does, so that drafts and child processes are cleared away."""
+    raise KeyboardInterrupt
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
-from contextlib import nullcontext
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from prefect import flow
 from prefect.context import SettingsContext
 
+from artifacts.errors import RunError
 from artifacts.store import Artifact, Store
 from flows.config import Pipeline
 from flows.planning import inputs_for, walk
-from flows.records import RunRecord, now, start_record
+from flows.records import RunRecord, now
 from flows.server import embedded
 from flows.stage_flows import flow_caller
 
@@ -44,16 +48,15 @@ def run_pipeline(
 def run_single(
     pipeline: Pipeline,
     store: Store,
+    record: RunRecord,
     name: str,
     given: dict[str, list[str]],
     *,
-    overrides: list[str] | None = None,
     force: bool = False,
     listener: Listener | None = None,
 ) -> RunRecord:
     """Run one stage as a Prefect flow on given artifacts, or on those that the config has made."""
     inputs = inputs_for(pipeline, store, name, given)
-    record = start_record(pipeline.origin, overrides)
     rows = _Listening(record, store, listener)
     call = flow_caller(store, pipeline.settings, pipeline.config, record.run, rows)
 
@@ -71,11 +74,26 @@ def _recorded(record: RunRecord, store: Store, body: Callable[[], Any]) -> RunRe
         record.ok = True
     except BaseException as error:
         record.error = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise RunError(
+                f"{store.url}: {os.strerror(error.errno)}. Nothing half-written counts as an artifact; with room made, "
+                "the same command goes on from here"
+            ) from error
+        if isinstance(error, BrokenProcessPool):
+            raise RunError(
+                "a worker process was killed, for want of memory most likely. The same command goes on from here; "
+                "fewer workers need less (--set workers=1)"
+            ) from error
         raise
     finally:
         record.finished = now()
-        record.save(store)
+        # Where the run has failed for want of room, its record may find none either: the first failure is the one told.
+        with nullcontext() if record.ok else suppress(OSError):
+            record.save(store)
     return record
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _without_heartbeats() -> SettingsContext:

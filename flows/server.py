@@ -13,12 +13,13 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from artifacts.errors import RunError
+from artifacts.errors import RunError, UserError
 
 START_SECONDS = 90
 
@@ -46,6 +47,7 @@ def prefect_api() -> Iterator[str]:
         os.environ.setdefault(name, value)
     given = os.environ.get("PREFECT_API_URL")
     if given:
+        _require(given)
         yield given
         return
     port = _free_port()
@@ -70,6 +72,20 @@ def prefect_api() -> Iterator[str]:
             process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def _require(url: str) -> None:
+    """Raise `UserError` if nothing answers at the URL that the user gave. Any answer will do: it may want a login."""
+    try:
+        urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=10).close()
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UserError(
+            f"PREFECT_API_URL={url}: no Prefect server answers there ({reason}). "
+            "Start it, or unset the variable: then the run brings its own"
+        ) from error
 
 
 def _send_what_is_left() -> None:

@@ -184,6 +184,16 @@ def test_bad_input_is_one_clear_message(
     assert result.stdout == ""
 
 
+def test_a_prefect_server_that_is_not_there(made: tuple[Path, str]) -> None:
+    folder, config = made
+    environment = os.environ | {"CRAWL2CHAT_STORE": str(folder / "store"), "PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    command = [sys.executable, "-m", "flows.cli", "run", config]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 2
+    assert "PREFECT_API_URL=http://127.0.0.1:9/api" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_an_empty_crawl(tmp_path: Path) -> None:
     (tmp_path / "empty.warc.gz").write_bytes(b"")
     config = write_config(tmp_path)
