@@ -6,7 +6,7 @@ import sys
 
 from artifacts.errors import UserError
 from artifacts.store import Artifact
-from tasks.stage import held_model
+from tasks.execution import held_model
 
 
 def chat(artifact: Artifact, temperature: float, max_tokens: int, seed: int) -> None:

@@ -14,7 +14,8 @@ from artifacts.sources import Source
 from artifacts.store import Artifact, Store
 from flows.config import Pipeline
 from flows.registry import BY_NAME
-from tasks.stage import Stage, check_inputs, recipe_of
+from tasks.execution import check_inputs, recipe_of
+from tasks.stage import Stage
 
 
 @dataclass(frozen=True)

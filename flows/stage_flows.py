@@ -23,7 +23,7 @@ from flows.config import RunnerName
 from flows.progress import stage_progress
 from flows.registry import BY_NAME
 from flows.runner import prefect_map, task_runner
-from tasks.stage import Outcome, execute
+from tasks.execution import Outcome, execute
 
 
 @task(name="stage", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)

@@ -7,31 +7,18 @@ from a test, a notebook, a worker of a cluster and Prefect. `execute` decides by
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from artifacts.card import write_card
-from artifacts.digest import content_digest, digest_file, recipe_digest
-from artifacts.errors import AccountError, RunError, UserError
-from artifacts.manifest import Counts, FileEntry, InputEntry, Manifest, RunBlock, SourceEntry
-from artifacts.reader import InputTable, count_decisions
+from artifacts.errors import RunError, UserError
+from artifacts.reader import InputTable
 from artifacts.sources import Source
-from artifacts.store import Artifact, Draft, Store
-from artifacts.tables import DECISIONS, TOKENIZER, TableKind
+from artifacts.store import Artifact
+from artifacts.tables import TableKind
 from artifacts.writer import TableWriter
 
 Item = TypeVar("Item")
@@ -187,10 +174,10 @@ class Stage:
 
     def recipe_config(self, config: BaseModel) -> dict[str, Any]:
         """The part of a config that may change the result, as plain JSON values."""
-        return _split_config(config)[0]
+        return split_config(config)[0]
 
 
-def _split_config(config: BaseModel) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_config(config: BaseModel) -> tuple[dict[str, Any], dict[str, Any]]:
     """(inside the recipe, outside of it), both as plain JSON values."""
     inside: dict[str, Any] = {}
     outside: dict[str, Any] = {}
@@ -200,264 +187,10 @@ def _split_config(config: BaseModel) -> tuple[dict[str, Any], dict[str, Any]]:
         if isinstance(extra, dict) and extra.get("outside_recipe"):
             outside[name] = config.model_dump(mode="json", include={name})[name]
         elif isinstance(value, BaseModel):
-            inner, outer = _split_config(value)
+            inner, outer = split_config(value)
             inside[name] = inner
             if outer:
                 outside[name] = outer
         else:
             inside[name] = config.model_dump(mode="json", include={name})[name]
     return inside, outside
-
-
-Inputs = Mapping[str, Sequence[Artifact]]
-
-
-def recipe_of(stage: Stage, config: BaseModel, inputs: Inputs, sources: Sequence[Source], seed: int) -> str:
-    """The recipe that `execute` would build or reuse. Reads the inputs' manifests only."""
-    return recipe_digest(
-        stage.name,
-        stage.version,
-        stage.recipe_config(config),
-        {name: [a.manifest.content for a in artifacts] for name, artifacts in sorted(inputs.items()) if artifacts},
-        [source.identity for source in sources],
-        seed if stage.seeded else 0,
-    )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one stage in one run."""
-
-    stage: str
-    artifact: Artifact
-    reused: bool
-    seconds: float
-
-    def row(self) -> dict[str, Any]:
-        """The object that `run --json` and `stage --json` print."""
-        counts = self.artifact.manifest.counts
-        return {
-            "stage": self.stage,
-            "artifact": self.artifact.ref,
-            "path": self.artifact.path,
-            "reused": self.reused,
-            "rows_in": counts.rows_in,
-            "kept": counts.kept,
-            "dropped": counts.dropped,
-            "failed": counts.failed,
-            "seconds": round(self.seconds, 3),
-        }
-
-
-def execute(
-    stage: Stage,
-    config: BaseModel,
-    inputs: Inputs,
-    store: Store,
-    *,
-    seed: int = 0,
-    mapper: Mapper = serial_map,
-    progress: Progress = no_progress,
-    run_id: str | None = None,
-    force: bool = False,
-) -> Outcome:
-    """Reuse the artifact of this recipe, or run the stage and commit what it wrote.
-
-    Raises:
-        UserError: an input is missing or of another kind, or a source cannot be had.
-        RunError: the stage failed, or could not account for its rows. Nothing is left in the store.
-    """
-    began, started = time.monotonic(), _now()
-    check_inputs(stage, inputs)
-    sources = stage.sources(config) if stage.sources else []
-    recipe = recipe_of(stage, config, inputs, sources, seed)
-    found = store.find(stage.name, recipe)
-    if found is not None and not force:
-        return Outcome(stage.name, found, True, time.monotonic() - began)
-    with store.draft(stage.name, recipe) as draft:
-        context = StageContext(
-            stage=stage,
-            config=config,
-            seed=seed,
-            inputs={name: inputs.get(name, ()) for name in stage.reads},
-            sources=sources,
-            folder=draft.folder,
-            work=draft.work,
-            recipe=recipe,
-            map=mapper,
-            progress=progress,
-        )
-        summary = stage.run(context)
-        context.close()
-        manifest = _manifest(context, draft, summary)
-        manifest.run = RunBlock(
-            run_id=run_id,
-            started=started,
-            finished=_now(),
-            seconds=round(time.monotonic() - began, 3),
-            host=socket.gethostname(),
-            pid=os.getpid(),
-        )
-        write_card(draft.folder, manifest)
-        manifest.files = _describe_files(draft.folder)
-        artifact = store.commit(draft, manifest, force=force)
-    return Outcome(stage.name, artifact, False, time.monotonic() - began)
-
-
-def check_inputs(stage: Stage, inputs: Inputs) -> None:
-    """Raise `UserError` for an input that is unknown, missing, or lacks the columns that the stage reads."""
-    for name in inputs:
-        if name not in stage.reads:
-            raise UserError(f"{stage.name} has no input {name!r}; it reads {', '.join(stage.reads) or 'nothing'}")
-    for name, kind in stage.reads.items():
-        artifacts = inputs.get(name, ())
-        if not artifacts and name not in stage.optional:
-            raise UserError(f"{stage.name}: the input {name!r} is missing (--input {name}=REF)")
-        for artifact in artifacts:
-            if not len(kind.schema):
-                _check_model(artifact, kind, f"{stage.name}: input {name!r}", scores=name == "reward_model")
-                continue
-            files = artifact.files("data")
-            if not files:
-                raise UserError(f"{stage.name}: input {name!r}: {artifact.ref} holds no table")
-            try:
-                kind.check(pq.read_schema(files[0]), f"input {name!r} ({artifact.ref})")
-            except RunError as error:
-                raise UserError(f"{stage.name}: {error}") from error
-
-
-def _check_model(artifact: Artifact, kind: TableKind, where: str, scores: bool) -> None:
-    """Raise `UserError` for a tokenizer, a classifier or a reward model in the place of a language model, and so on."""
-    wanted = "tokenizer" if kind is TOKENIZER else "reward model" if scores else "language model"
-    if wanted == "tokenizer":
-        if "model/tokenizer.json" not in artifact.manifest.files:
-            raise UserError(f"{where}: {artifact.ref} holds no tokenizer")
-        return
-    found = held_model(artifact)
-    if found != wanted:
-        raise UserError(f"{where} wants a {wanted}: {artifact.ref} holds {f'a {found}' if found else 'none'}")
-
-
-def held_model(artifact: Artifact) -> str | None:
-    """ "language model" or "reward model", by the architecture that its config states; None if it holds neither."""
-    if "model/config.json" not in artifact.manifest.files:
-        return None
-    try:
-        named = json.loads(artifact.store.read_text(f"{artifact.folder}/model/config.json")).get("architectures")
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{artifact.path}/model/config.json: not a model's config (see `crawl2chat verify`)") from error
-    return "reward model" if "ForSequenceClassification" in str(named) else "language model"
-
-
-def _manifest(context: StageContext, draft: Draft, summary: Summary) -> Manifest:
-    stage = context.stage
-    files = _describe_files(draft.folder)
-    inside, outside = _split_config(context.config)
-    return Manifest(
-        stage=stage.name,
-        stage_version=stage.version,
-        recipe=context.recipe,
-        content=content_digest({name: entry.sha256 for name, entry in files.items()}),
-        seed=context.seed,
-        config=inside,
-        outside_recipe=outside,
-        inputs=[
-            InputEntry(name=name, artifact=artifact.ref, content=artifact.manifest.content)
-            for name, artifacts in context.inputs.items()
-            for artifact in artifacts
-        ],
-        sources=[
-            SourceEntry(
-                name=source.name,
-                manifest=source.manifest,
-                role=source.role,
-                source=source.source,
-                options=dict(source.options),
-                licence=source.licence,
-                url=source.url,
-                sha256=source.sha256,
-                bytes=source.bytes,
-            )
-            for source in context.sources
-        ],
-        files=files,
-        counts=_account(stage, draft.folder, summary),
-        metrics=dict(summary.metrics),
-        code=code_identity(),
-        environment=environment(),
-        run=RunBlock(started="", finished="", seconds=0.0, host="", pid=0),
-    )
-
-
-def _describe_files(folder: Path) -> dict[str, FileEntry]:
-    entries = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
-        entries[str(path.relative_to(folder))] = FileEntry(
-            sha256=digest_file(path), bytes=path.stat().st_size, rows=rows
-        )
-    return entries
-
-
-def _account(stage: Stage, folder: Path, summary: Summary) -> Counts:
-    """The row account, checked: the stage's own figures against its decisions, and the sum against rows_in."""
-    counts = Counts(
-        rows_in=summary.rows_in,
-        kept=summary.kept,
-        dropped=summary.dropped,
-        failed=summary.failed,
-        reasons=dict(summary.reasons),
-    )
-    if stage.writes.get("decisions") is DECISIONS:
-        decided = count_decisions(InputTable(sorted((folder / "decisions").glob("*.parquet"))))
-        for name in ("rows_in", "kept", "dropped", "failed"):
-            stated = getattr(counts, name)
-            if stated is not None and stated != getattr(decided, name):
-                raise AccountError(f"{stage.name}: {name} is {stated}, but its decisions say {getattr(decided, name)}")
-        counts = decided
-    if counts.rows_in is not None:
-        parts = [counts.kept or 0, counts.dropped or 0, counts.failed or 0]
-        if counts.rows_in != sum(parts):
-            raise AccountError(
-                f"{stage.name}: {counts.rows_in} rows in, but {parts[0]} kept + {parts[1]} dropped + {parts[2]} failed"
-            )
-        counts.kept, counts.dropped, counts.failed = parts
-    return counts
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-@cache
-def code_identity() -> dict[str, str]:
-    """The commit of the checkout (with `-dirty` if it was changed), and the package's version."""
-    root = Path(__file__).resolve().parent.parent
-    identity = {}
-    try:
-        describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        identity["commit"] = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        identity["commit"] = "unknown"
-    try:
-        identity["version"] = metadata.version("crawl2chat")
-    except metadata.PackageNotFoundError:
-        identity["version"] = "unknown"
-    return identity
-
-
-@cache
-def environment() -> dict[str, str]:
-    """Versions of what a result may depend on."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in ("torch", "transformers", "deepspeed", "tokenizers", "pyarrow", "numpy", "datasketch", "fastwarc"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def as_inputs(given: Mapping[str, Artifact | Iterable[Artifact]]) -> dict[str, list[Artifact]]:
-    """Input name to a list of artifacts, from single artifacts or lists."""
-    return {name: [value] if isinstance(value, Artifact) else list(value) for name, value in given.items()}

@@ -11,7 +11,8 @@ import pyarrow as pa
 from artifacts.digest import digest_json
 from artifacts.store import Artifact, Store
 from artifacts.tables import DOCUMENTS, TableKind
-from tasks.stage import Outcome, Stage, StageConfig, StageContext, Summary, as_inputs, execute
+from tasks.execution import Outcome, as_inputs, execute
+from tasks.stage import Stage, StageConfig, StageContext, Summary
 
 
 def run_stage(

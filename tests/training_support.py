@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from artifacts.store import Artifact, Store
 from artifacts.tables import CONVERSATIONS, METRICS, MODEL, SEQUENCES, TOKENIZER
-from tasks.stage import Stage, StageConfig, StageContext, Summary, execute
+from tasks.execution import execute
+from tasks.stage import Stage, StageConfig, StageContext, Summary
 from tasks.training.chat_format import CHAT_TEMPLATE, END
 
 SAMPLE = "the cat sat on a mat and the dog ran to what does it do join returns path of file name"

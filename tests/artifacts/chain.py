@@ -16,7 +16,8 @@ import pyarrow as pa
 from artifacts.sources import Source
 from artifacts.store import Artifact, Store
 from artifacts.tables import CONVERSATIONS, DECISIONS, DOCUMENTS, METRICS, MODEL, SEQUENCES, TOKENIZER, TableKind
-from tasks.stage import Outcome, Stage, StageConfig, StageContext, Summary
+from tasks.execution import Outcome
+from tasks.stage import Stage, StageConfig, StageContext, Summary
 from tests.support import make_documents, run_stage
 
 PAGES = [f"http://example.org/d/{number}" for number in range(6)]

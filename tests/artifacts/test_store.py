@@ -20,7 +20,8 @@ from artifacts.errors import AccountError, RunError, UserError
 from artifacts.store import Store
 from artifacts.tables import DECISIONS, DOCUMENTS, KINDS
 from artifacts.verify import verify
-from tasks.stage import Stage, StageConfig, StageContext, Summary, as_inputs, execute, recipe_of
+from tasks.execution import as_inputs, execute, recipe_of
+from tasks.stage import Stage, StageConfig, StageContext, Summary
 from tests.support import make_documents, put_table, read_rows, run_stage
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,8 @@ from artifacts.store import Store
 from artifacts.tables import CRAWL
 from tasks.demonstrations import STAGE, DemonstrationsConfig
 from tasks.demonstrations.formats import read_demonstrations
-from tasks.stage import Outcome, Stage, StageConfig, StageContext, Summary
+from tasks.execution import Outcome
+from tasks.stage import Stage, StageConfig, StageContext, Summary
 from tests.support import read_rows, run_stage
 
 MIRROR = os.environ.get("CRAWL2CHAT_MIRROR")

@@ -18,7 +18,8 @@ from tasks.evaluate import STAGE, EvaluateConfig
 from tasks.evaluate.choices import EvaluationSet, parse, read_items
 from tasks.evaluate.figures import answer_figures, heldout_figures, kl_figures, ratio_interval, win_rate
 from tasks.evaluate.stage import flatten
-from tasks.stage import Stage, StageConfig, StageContext, Summary, execute
+from tasks.execution import execute
+from tasks.stage import Stage, StageConfig, StageContext, Summary
 from tasks.training.chat_format import encode_text, end_id
 from tasks.training.intervals import mean_interval, paired_difference, wilson
 from tasks.training.model import RewardModel, build_causal, load_causal, load_tokenizer

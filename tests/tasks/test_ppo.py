@@ -13,11 +13,12 @@ from torch import Tensor
 from artifacts.errors import UserError
 from artifacts.store import Artifact, Store
 from artifacts.tables import METRICS, MODEL
+from tasks.execution import execute
 from tasks.ppo import STAGE, WITHOUT_PTX, PPOConfig, PPOWithoutPtxConfig
 from tasks.ppo.episodes import lay_out, response_logprobs, response_values, token_rewards
 from tasks.ppo.rollout import Prompts
 from tasks.ppo.train import Trainer
-from tasks.stage import Stage, StageConfig, StageContext, Summary, execute
+from tasks.stage import Stage, StageConfig, StageContext, Summary
 from tasks.training.batches import TokenRows
 from tasks.training.generate import Generated
 from tasks.training.language import language_loss
