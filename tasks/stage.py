@@ -1,8 +1,7 @@
 """The contract between a stage, the store and whatever schedules it.
 
 A stage is a pure function of its inputs, its config and a seed. It sees only a `StageContext`, so the same `run` works
-from a test, a notebook, a worker of a cluster and Prefect. `execute` decides by content whether there is anything to do
-(DESIGN section 3), and commits what the stage wrote after checking its row account.
+from a test, a notebook, a worker of a cluster and Prefect (`tasks.execution.execute`).
 """
 
 from __future__ import annotations
