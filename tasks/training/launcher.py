@@ -86,6 +86,9 @@ def _environment(launcher: LauncherConfig) -> dict[str, str]:
         # Waiting threads sleep and do not spin: with anything else running on the cores, sampling was 7 times faster.
         "OMP_WAIT_POLICY": "passive",
         "MKL_NUM_THREADS": threads,
+        # A team of another size sums in another order: no library may choose fewer threads on its own.
+        "OMP_DYNAMIC": "false",
+        "MKL_DYNAMIC": "false",
         # glibc gives every large buffer back to the system and faults it in again a step later: a fifth of a small
         # model's training time. It keeps up to a gigabyte instead.
         "MALLOC_MMAP_THRESHOLD_": "33554432",
