@@ -11,5 +11,9 @@ class RunError(Exception):
     """A check or a run failed for a reason that its message explains. The command line exits with 1."""
 
 
+class Waiting(RunError):
+    """The run cannot go on before people have done something; nothing has failed. The command line exits with 1."""
+
+
 class AccountError(RunError):
     """A stage could not account for its rows: rows in differ from kept + dropped + failed."""

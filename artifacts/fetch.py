@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ import fsspec
 
 from artifacts.digest import digest_file
 from artifacts.errors import UserError
+from artifacts.redaction import credentials, redact_text, revealed
 
 CHUNK = 1 << 20
 TRIES = 3
@@ -223,6 +225,8 @@ def extract_member(archive: Path, archive_sha256: str, member: str, where: str) 
 def download(url: str, folder: Path) -> tuple[Path, str, int]:
     """Fetch a URL into a new file of `folder`: its path, SHA-256 and length. Tries again after passing faults.
 
+    The URL is as `artifacts.redaction.hidden` gives it; its credentials are put back here alone.
+
     Raises:
         OSError: it is not there, or not to be reached. ValueError, ImportError: fsspec does not know its protocol.
     """
@@ -240,17 +244,28 @@ def download(url: str, folder: Path) -> tuple[Path, str, int]:
             return partial, digest.hexdigest(), length
         except BaseException as error:
             partial.unlink(missing_ok=True)
-            if attempt == TRIES or not _passing(error):
+            if attempt < TRIES and _passing(error):
+                time.sleep(attempt)
+            elif isinstance(error, OSError | ValueError) and redact_text(str(error)) != str(error):
+                # Without its cause, which a log would print with the whole URL.
+                raise OSError(redact_text(_reason(error))) from None
+            else:
                 raise
-            time.sleep(attempt)
     raise AssertionError("unreachable")
 
 
 @contextmanager
 def _reading(url: str) -> Iterator[IO[bytes] | Any]:
+    url = revealed(url)
     if urlsplit(url).scheme in ("http", "https"):
         # urllib and not fsspec: fsspec's http needs aiohttp, which nothing else here does.
+        url, login = credentials(url)
         request = urllib.request.Request(url, headers={"User-Agent": "crawl2chat"})
+        if (
+            login is not None
+        ):  # urllib makes nothing of a user in a URL. A redirect may lead to another host: not there.
+            basic = base64.b64encode(":".join(login).encode()).decode()
+            request.add_unredirected_header("Authorization", f"Basic {basic}")
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as stream:
             yield stream
     else:

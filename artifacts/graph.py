@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from artifacts.digest import SHORT
 from artifacts.errors import RunError, UserError
+from artifacts.manifest import SourceEntry
 from artifacts.store import Artifact, Store
 
 Step = Callable[[Artifact], list[tuple[str, Artifact]]]
@@ -56,7 +57,7 @@ class StoreGraph:
                 record = json.loads(self.store.read_text(f"runs/{name}"))
                 folders = ["/".join(str(row["path"]).rsplit("/", 2)[-2:]) for row in record["stages"]]
                 when = str(record["started"])
-            except (UserError, OSError, ValueError, KeyError, TypeError):
+            except (UserError, OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue
             for folder in folders:
                 if folder in by_folder:
@@ -99,13 +100,18 @@ class StoreGraph:
 
 @dataclass(frozen=True)
 class Node:
-    """An artifact or a source in a lineage graph. `id` is unique in the graph, `focus` marks what was asked about."""
+    """An artifact or a source in a lineage graph. `id` is unique in the graph, `focus` marks what was asked about.
+
+    `artifact` is an artifact's stage@recipe; `licence` are the licences of a source's files, joined by " AND ".
+    """
 
     id: str
     label: str
     kind: str  # "artifact" or "source"
     stage: str | None = None
     focus: bool = False
+    artifact: str | None = None
+    licence: str | None = None
 
 
 @dataclass(frozen=True)
@@ -144,15 +150,22 @@ def graph(store: Store, ref: str | Iterable[Artifact]) -> Graph:
     inside = {(a.stage, a.content): a for a in reversed(ordered)}
     nodes: dict[str, Node] = {}
     edges: list[Edge] = []
+    licences = _licences(ordered)
     for artifact in ordered:
         for source in artifact.manifest.sources:
-            identity = f"source:{source.manifest or source.name}"
-            nodes.setdefault(identity, Node(identity, source.manifest or source.name, "source"))
+            identity = _identity(source)
+            name = source.manifest or source.name
+            nodes.setdefault(identity, Node(identity, name, "source", licence=licences.get(identity)))
             edge = Edge(identity, artifact.folder, source.role or "source")
             if edge not in edges:
                 edges.append(edge)
         nodes[artifact.folder] = Node(
-            artifact.folder, f"{artifact.stage}\n{artifact.recipe[:8]}", "artifact", artifact.stage, artifact == focus
+            artifact.folder,
+            f"{artifact.stage}\n{artifact.recipe[:8]}",
+            "artifact",
+            artifact.stage,
+            artifact == focus,
+            artifact.ref,
         )
         for name, parent in whole.parents(artifact):
             # A reused artifact was made from another of the same content, which may not be among the members.
@@ -160,6 +173,20 @@ def graph(store: Store, ref: str | Iterable[Artifact]) -> Graph:
             if above is not None:
                 edges.append(Edge(above.folder, artifact.folder, name))
     return Graph(list(nodes.values()), edges)
+
+
+def _identity(source: SourceEntry) -> str:
+    return f"source:{source.manifest or source.name}"
+
+
+def _licences(members: Iterable[Artifact]) -> dict[str, str]:
+    """Source node to the licences of its files."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for artifact in members:
+        for source in artifact.manifest.sources:
+            if source.licence:
+                found[_identity(source)].add(source.licence)
+    return {identity: " AND ".join(sorted(names)) for identity, names in found.items()}
 
 
 def inputs_first(whole: StoreGraph, members: Collection[Artifact]) -> list[Artifact]:
@@ -191,5 +218,6 @@ def mermaid(found: Graph) -> str:
 
 
 def _quoted(label: str) -> str:
-    safe = label.replace("&", "#amp;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
-    return safe.replace("\n", "<br/>")
+    for character, entity in (("#", "#35;"), ("&", "#amp;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;")):
+        label = label.replace(character, entity)
+    return label.replace("\n", "<br/>")

@@ -10,7 +10,7 @@ import math
 import sys
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from artifacts.digest import canonical_json, digest_json, source_identity
 from artifacts.errors import RunError
@@ -67,15 +67,22 @@ class Counts(Strict):
 
 
 class RunBlock(Strict):
-    """When, where and by what it was made. Outside every digest: equal builds differ here."""
+    """When, where, by whom and by what it was made. Outside every digest: equal builds differ here."""
 
     run_id: str | None = None
+    user: str | None = Field(None, description="who ran it; manifests of version 0.1.0 do not say")
     started: str
     finished: str
     seconds: float
     host: str
     pid: int
     timings: dict[str, float] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _without_an_unknown_user(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Older manifests have no such field, and keep their spelling and checksum."""
+        value: dict[str, Any] = plain(self)
+        return value if self.user is not None else {key: value[key] for key in value if key != "user"}
 
 
 class Manifest(Strict):

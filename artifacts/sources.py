@@ -29,6 +29,7 @@ from artifacts.fetch import (
     sha256_of,
     url_name,
 )
+from artifacts.redaction import hidden, redact_text, redacted, revealed
 
 ROOT = Path(__file__).resolve().parent.parent
 Role = Literal["crawl", "curated", "demonstrations", "rankings", "evaluation"]
@@ -117,7 +118,7 @@ class DataManifest(_Strict):
     def reader_options(self) -> tuple[tuple[str, Any], ...]:
         """`options` and `format`, in a fixed order."""
         named = {**self.options, **({"format": self.format} if self.format else {})}
-        return tuple(sorted(named.items()))
+        return tuple(sorted(redacted(named).items()))
 
 
 def find_path(entry: str) -> Path:
@@ -142,7 +143,8 @@ def load_manifest(path: str | Path) -> DataManifest:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: not YAML: {redact_text(' '.join(str(error).split()))}") from None
+    value = hidden(value)
     if not isinstance(value, dict):
         raise UserError(f"{path}: a data manifest is a mapping of fields (name, role, licence, files, …)")
     try:
@@ -208,7 +210,7 @@ def crawl_sources(entries: Sequence[str]) -> list[Source]:
 
 
 def _expand(entries: Sequence[str]) -> Iterator[str]:
-    for entry in entries:
+    for entry in hidden(list(entries)):
         if not glob.has_magic(entry) or entry.startswith(("http://", "https://")):
             yield entry
         elif "://" in entry:
@@ -229,10 +231,10 @@ def _expand(entries: Sequence[str]) -> Iterator[str]:
 def _expand_url(pattern: str) -> list[str]:
     require_network(pattern)
     try:
-        fs, path = fsspec.core.url_to_fs(pattern)
+        fs, path = fsspec.core.url_to_fs(revealed(pattern))
         matches = sorted(fs.unstrip_protocol(name) for name in fs.glob(path))
     except (ImportError, ValueError, OSError) as error:
-        raise UserError(f"{pattern}: {error}") from error
+        raise UserError(f"{pattern}: {redact_text(str(error))}") from None
     if not matches:
         raise UserError(f"{pattern}: no file matches")
     return matches

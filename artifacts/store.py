@@ -15,7 +15,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,8 +26,9 @@ import fsspec
 from artifacts.digest import SHORT
 from artifacts.errors import RunError, UserError
 from artifacts.manifest import Manifest
+from artifacts.redaction import hidden, redact_text, revealed
 
-PRIVATE = (".work", ".tmp", ".cache", "runs", "reports")
+PRIVATE = (".work", ".tmp", ".cache", "runs", "reports", "takedown", "labelling")
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,18 @@ class Store:
     """A store at `url`. Cheap to make; reads the disk when asked."""
 
     def __init__(self, url: str | Path) -> None:
-        text = str(url)
+        text = revealed(str(url))
         self.remote = "://" in text and not text.startswith("file://")
         if not self.remote:
             text = os.path.abspath(text.removeprefix("file://"))
-        self.url = text if text.endswith("://") else text.rstrip("/") or "/"
+        whole = text if text.endswith("://") else text.rstrip("/") or "/"
+        # What is shown and recorded; a store opened by it, in this process, has the credentials again.
+        self.url: str = hidden(whole) if self.remote else whole
         self.fs: Any
         try:
-            self.fs, self.root = fsspec.core.url_to_fs(self.url)
+            self.fs, self.root = fsspec.core.url_to_fs(whole)
         except (ImportError, ValueError) as error:
-            raise UserError(f"store {text!r}: {error}") from error
+            raise UserError(f"store {self.url!r}: {redact_text(str(error))}") from None
         self.root = str(self.root).rstrip("/") or ("" if self.remote else "/")
 
     # --- paths and small files
@@ -144,11 +147,24 @@ class Store:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         try:
-            partial.write_text(text, encoding="utf8")
+            _write_durably(partial, text)
             os.replace(partial, target)
         except BaseException:  # a full disk, an interrupt
             partial.unlink(missing_ok=True)
             raise
+
+    def lock(self, name: str, wait: bool = True) -> AbstractContextManager[None]:
+        """A lock between the processes that share this store's scratch folder (on an object store: this machine's).
+
+        Raises:
+            BlockingIOError: on entering, with `wait=False`, if another holds it.
+        """
+        return _exclusive(self.scratch_root() / ".tmp" / f"{name}.lock", wait)
+
+    def remove(self, relative: str) -> None:
+        """Delete a small file that is no part of an artifact; one that is not there is gone already."""
+        with suppress(FileNotFoundError):
+            self.fs.rm_file(self._full(relative))
 
     def holds(self, relative: str) -> bool:
         return bool(self.fs.exists(self._full(relative)))
@@ -179,10 +195,11 @@ class Store:
                 recipe, dot, content = folder.partition(".")
                 if dot and len(recipe) == SHORT and self.holds(f"{name}/{folder}/manifest.json"):
                     found.append(Artifact(self, name, recipe, content))
-        return sorted(found, key=lambda a: (a.stage, self._finished(a), a.recipe))
+        return sorted(found, key=lambda a: (a.stage, self.finished(a), a.recipe))
 
     @staticmethod
-    def _finished(artifact: Artifact) -> str:
+    def finished(artifact: Artifact) -> str:
+        """When it was built; empty for one whose manifest is damaged."""
         try:
             return artifact.manifest.run.finished
         except (RunError, UserError):
@@ -195,7 +212,7 @@ class Store:
             for folder in self.list_dir(stage)
             if folder.startswith(f"{recipe}.") and self.holds(f"{stage}/{folder}/manifest.json")
         ]
-        return max(matches, key=self._finished, default=None)
+        return max(matches, key=self.finished, default=None)
 
     def resolve(self, ref: str) -> Artifact:
         """The artifact of `stage@recipe`, a unique prefix of a recipe, or `stage@latest`.
@@ -286,6 +303,8 @@ class Store:
                     self.fs.put_file(str(draft.folder / name), self._full(f"{artifact.folder}/{name}"))
                 self.write_text(f"{artifact.folder}/manifest.json", sealed.dumps())
             else:
+                for name in sealed.files:  # or, after a power cut, the manifest would be there without them
+                    _flush(draft.folder / name)
                 _write_durably(draft.folder / "manifest.json", sealed.dumps())
                 target = Path(self._full(artifact.folder))
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -371,6 +390,11 @@ def _sweep(folder: Path) -> None:
             with suppress(FileNotFoundError):
                 if time.time() - draft.stat().st_mtime > UNLOCKED_SECONDS:
                     shutil.rmtree(draft, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def _write_durably(path: Path, text: str) -> None:

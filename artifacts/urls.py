@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 _DEFAULT_PORTS = {"http": "80", "https": "443", "ftp": "21"}
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
 # What may stand in a path or query as it is (RFC 3986 pchar, `/`, `?`) plus `%`; all else is percent-encoded UTF-8.
 _FOREIGN = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%\[\]]")
+
+# URLs that are in normal form as far as a regular expression of RE2 (without lookahead) can tell: a URL that matches
+# equals its `canonical_url`. Most URLs match; the others may be or not.
+_CODE = "%(?:[01][0-9A-F]|2[0-9A-CF]|3[A-F]|40|5[B-E]|60|7[B-DF]|[89A-F][0-9A-F])"
+_FIRST = rf"(?:[A-Za-z0-9\-_~!$&'()*+,;=:@\[\]]|{_CODE})"  # of a segment: no dot, as it could be a dot segment
+PLAIN = (
+    r"(?:https?|ftp)://[a-z0-9](?:[a-z0-9._\-]*[a-z0-9])?(?::[1-9][0-9]{3,4})?"
+    rf"(?:/(?:{_FIRST}(?:{_FIRST}|\.)*)?)+(?:\?(?:{_FIRST}|[./?])*)?"
+)
 
 
 def strip_uri(value: str) -> str:
@@ -82,3 +91,12 @@ def _remove_dot_segments(path: str) -> str:
     if segments[-1] in (".", ".."):
         output.append("")
     return "/".join(output)
+
+
+def address(url: str) -> str | None:
+    """Scheme, host and path of a URL: what others may open, without user, password, query and fragment, any of which
+    may hold a secret. None for a path, which is of this machine alone."""
+    split = urlsplit(url)
+    if not split.scheme or not split.netloc or split.scheme == "file":
+        return None
+    return urlunsplit((split.scheme, split.netloc.rpartition("@")[2], split.path, "", ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -122,3 +123,16 @@ def test_the_card_says_what_it_is_and_where_it_comes_from(made: dict[str, Artifa
     assert [config.get("default") for config in front["configs"]] == [True, None]
     assert "CC0-1.0" in json.dumps(front)
     assert "Rows in 7: kept 5, dropped 1, failed 1." in text and "- lang: 1" in text and "made.warc.gz" in text
+
+
+def test_a_manifest_without_a_user_keeps_its_spelling_and_checksum(made: dict[str, Artifact]) -> None:
+    """What version 0.1.0 wrote: a run block that does not say who."""
+    manifest = made["ingest"].manifest.model_copy(deep=True)
+    manifest.run.user = None
+    old = json.loads(manifest.sealed().dumps())
+    assert "user" not in old["run"]
+    plain = json.dumps({**old, "checksum": ""}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert old["checksum"] == hashlib.sha256(plain.encode()).hexdigest()
+    assert Manifest.loads(manifest.sealed().dumps(), "old", check=True).run.user is None
+    manifest.run.user = "someone"
+    assert json.loads(manifest.sealed().dumps())["run"]["user"] == "someone"

@@ -16,10 +16,10 @@ import fsspec
 import pytest
 
 from artifacts import store as store_module
+from artifacts.audit.verify import verify
 from artifacts.errors import AccountError, RunError, UserError
 from artifacts.store import Store
 from artifacts.tables import DECISIONS, DOCUMENTS, KINDS
-from artifacts.verify import verify
 from tasks.execution import as_inputs, execute, recipe_of
 from tasks.stage import Stage, StageConfig, StageContext, Summary
 from tests.support import make_documents, put_table, read_rows, run_stage
@@ -256,7 +256,9 @@ def test_builders_of_one_recipe_all_end_with_the_winners_artifact(store: Store, 
 def test_a_killed_builder_leaves_nothing_that_is_read_and_the_next_one_sweeps(store: Store, tmp_path: Path) -> None:
     process = builder("hang", store, tmp_path / "signals")
     wait_for(tmp_path / "signals", 1)
-    time.sleep(0.3)  # its tables are on disk by now
+    deadline = time.monotonic() + 60
+    while not list((Path(store.root) / ".tmp").rglob("*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     drafts = [p for p in (Path(store.root) / ".tmp").iterdir() if p.is_dir()]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from artifacts.audit.verify import Problem, verify
 from artifacts.digest import content_digest, digest_file, digest_json
 from artifacts.errors import UserError
 from artifacts.store import Artifact, Store
-from artifacts.verify import Problem, verify
 from tests.artifacts.chain import build
 
 

@@ -5,20 +5,22 @@ Nothing that is damaged is ever parsed: a Parquet file is opened only when its h
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from artifacts.audit.verify_runs import verify_runs
 from artifacts.digest import SHORT, content_digest, recipe_digest
 from artifacts.errors import RunError, UserError
 from artifacts.manifest import FileEntry, Manifest
-from artifacts.reader import InputTable, count_decisions
+from artifacts.runs import record_path
 from artifacts.store import Artifact, Store
 
 MANIFEST = "manifest.json"
+THREADS = min(16, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,16 @@ class Problem:
 
 @dataclass
 class VerifyReport:
-    """`checked` counts artifacts; `ok` means that no problem was found in any of them."""
+    """`checked` counts artifacts; `ok` means that no problem was found in any of them, nor in the records of runs.
+
+    `notes` are no problems: what killed runs have left. `entries` and `heads` are those of the run chain.
+    """
 
     checked: int = 0
     problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+    entries: int = 0
+    heads: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -48,6 +56,8 @@ def verify(store: Store, refs: Sequence[str] | None = None) -> VerifyReport:
     The bytes of those artifacts are read and hashed where the store keeps them. Of the artifacts that they were made
     from, all the way up, the presence and the content digest are checked.
 
+    The records of runs are held against the run chain (`artifacts.audit.verify_runs`).
+
     Raises:
         UserError: a reference names no artifact.
     """
@@ -57,14 +67,42 @@ def verify(store: Store, refs: Sequence[str] | None = None) -> VerifyReport:
         report.problems += _strays(store)
     else:
         artifacts = list(dict.fromkeys(store.resolve(ref) for ref in refs))
-    for artifact in artifacts:
-        report.checked += 1
-        report.problems += _check(store, artifact)
+    # Hashing and decompression run outside Python's lock: files are hashed a processor each, while others are counted.
+    with ThreadPoolExecutor(THREADS) as hashing, ThreadPoolExecutor(THREADS) as checking:
+        # The largest first, so that no processor is left with a large file at the end.
+        order = sorted(artifacts, key=_bytes, reverse=True)
+        checks = {artifact: checking.submit(_check, store, artifact, hashing) for artifact in order}
+        for artifact in artifacts:
+            report.checked += 1
+            report.problems += checks[artifact].result()
     if refs is not None:
         damaged = {(p.artifact, p.file) for p in report.problems}
         above = _check_ancestors(store, artifacts)
         report.problems += [p for p in above if (p.artifact, p.file) not in damaged]
+    _check_runs(store, artifacts, report, every=refs is None)
     return report
+
+
+def _bytes(artifact: Artifact) -> int:
+    try:
+        return sum(entry.bytes for entry in artifact.manifest.files.values())
+    except (RunError, UserError, OSError):  # told of by the check
+        return 0
+
+
+def _check_runs(store: Store, artifacts: Sequence[Artifact], report: VerifyReport, every: bool) -> None:
+    """The records of runs and their chain; where artifacts were named, only the records of the runs that made them."""
+    runs = verify_runs(store, artifacts)
+    report.entries, report.heads = runs.entries, runs.heads
+    about = {artifact.ref for artifact in artifacts} | set(_records_of(artifacts))
+    for target, found in ((report.problems, runs.problems), (report.notes, runs.notes)):
+        target += [Problem(f.artifact, f.file, f.problem) for f in found if every or about & {f.artifact, f.file}]
+
+
+def _records_of(artifacts: Sequence[Artifact]) -> Iterator[str]:
+    for artifact in artifacts:
+        with suppress(RunError, UserError):  # a damaged manifest has been told of
+            yield record_path(artifact.manifest.run.run_id or "")
 
 
 def _strays(store: Store) -> Iterator[Problem]:
@@ -78,7 +116,7 @@ def _strays(store: Store) -> Iterator[Problem]:
                 yield Problem(f"{stage}@{recipe}", MANIFEST, "missing: the folder is no artifact without it")
 
 
-def _check(store: Store, artifact: Artifact) -> list[Problem]:
+def _check(store: Store, artifact: Artifact, hashing: Executor) -> list[Problem]:
     """Everything that is wrong with one artifact. What a damaged manifest says of the other files is not used."""
 
     def problem(file: str, text: str) -> Problem:
@@ -94,9 +132,13 @@ def _check(store: Store, artifact: Artifact) -> list[Problem]:
     found = [problem(MANIFEST, text) for text in _identity(artifact, manifest)]
     intact = []
     present = set(store.walk(artifact.folder))
-    for name, entry in sorted(manifest.files.items()):
-        wrong = _file_problem(store, artifact, name, entry) if name in present else "missing"
-        if wrong:
+    hashed = {
+        name: hashing.submit(_file_problem, store, artifact, name, entry)
+        for name, entry in sorted(manifest.files.items(), key=lambda item: -item[1].bytes)
+        if name in present
+    }
+    for name in sorted(manifest.files):
+        if wrong := hashed[name].result() if name in hashed else "missing":
             found.append(problem(name, wrong))
         else:
             intact.append(name)
@@ -146,6 +188,12 @@ def _identity(artifact: Artifact, manifest: Manifest) -> Iterator[str]:
 
 def _rows(artifact: Artifact, manifest: Manifest, intact: list[str]) -> Iterator[tuple[str, str]]:
     """The row account, recounted from those Parquet files that are as they were committed."""
+    # Imported here, while other threads hash: it takes 0.2 s.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from artifacts.reader import InputTable, count_decisions
+
     parquet = [name for name in manifest.files if name.endswith(".parquet")]
     root = artifact.local() if any(name in intact for name in parquet) else Path()
     for name in parquet:

@@ -1,0 +1,266 @@
+"""Rows that differ between two tables of one kind, by key.
+
+Where both tables have the same keys in the same order (as decisions about the same documents have), rows face each
+other by number, and only the columns whose bytes differ are decoded. Else each side is read once into (hash of the key,
+row number, a hash a column); all else is joins of integers. The hashes have 64 bits: that any two of a million keys
+share one has a probability below 10^-7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+from pyarrow import ArrowException
+
+from artifacts.audit.chunks import varying
+from artifacts.errors import RunError
+from artifacts.query import columns
+from artifacts.store import Artifact
+
+# The first of these that a table has names its rows. Sequences are their places: the order of training is the table.
+KEYS = (
+    ("doc_a", "doc_b"),
+    ("doc_id",),
+    ("step", "prompt_id"),
+    ("step", "name"),
+    ("prompt_id", "annotator", "axis"),
+    ("prompt_id",),
+    ("url",),
+)
+LONGEST = 200  # characters of a value in an example
+Row = dict[str, Any]
+
+
+def diff_table(a: Artifact, b: Artifact, name: str, limit: int) -> dict[str, Any]:
+    """What differs between two artifacts' tables of one name: see `artifacts.audit.diff.diff`.
+
+    Returns:
+        `table`, `same`, `rows` (of a and b), `key` (columns; null: the row's number), `only_a`, `only_b`, `changed`
+        (rows), `columns` (rows in which a column differs, for those that both have), `columns_only` (of a and b),
+        `fates` (of decisions: kept or dropped and why, before and after, with the number of rows) and `examples`.
+    """
+    same = _hashes(a, name) == _hashes(b, name)
+    have: tuple[frozenset[str], frozenset[str]] = (
+        (frozenset(), frozenset()) if same else (columns(a, name), columns(b, name))
+    )
+    found: dict[str, Any] = {
+        "table": name,
+        "same": same,
+        "rows": {"a": _count(a, name), "b": _count(b, name)},
+        "key": None,
+        **{"only_a": 0, "only_b": 0, "changed": 0, "columns": {}},
+        "columns_only": {"a": sorted(have[0] - have[1]), "b": sorted(have[1] - have[0])},
+        "fates": [],
+        "examples": {"only_a": [], "only_b": [], "changed": [], "fates": []},
+    }
+    if not same:
+        with _Comparison(a, b, name) as compared:
+            found |= compared.summary() | {"examples": compared.examples(limit)}
+    return found
+
+
+def _hashes(artifact: Artifact, table: str) -> list[str]:
+    files = artifact.manifest.files
+    return [files[path].sha256 for path in sorted(files) if path.startswith(f"{table}/") and path.endswith(".parquet")]
+
+
+def _count(artifact: Artifact, table: str) -> int:
+    return sum(entry.rows or 0 for path, entry in artifact.manifest.files.items() if path.startswith(f"{table}/"))
+
+
+def key_of(names: Iterable[str]) -> tuple[str, ...]:
+    """The columns that name a row of a table with these columns; none where its place does."""
+    have = set(names)
+    return () if "spans" in have else next((key for key in KEYS if have >= set(key)), ())
+
+
+class _Comparison:
+    """Two tables in DuckDB: `a` and `b` (key, occurrence, row, a hash a column), and `d`, the rows that differ."""
+
+    def __init__(self, a: Artifact, b: Artifact, table: str) -> None:
+        self._artifacts, self._table = {"a": a, "b": b}, table
+        self._both = columns(a, table) & columns(b, table)
+        self._key = key_of(self._both)
+        self._facing = not self._key
+        self._columns = sorted(self._both - set(self._key))
+        self._ends: tuple[int, int] | None = None  # of the rows that may differ
+        self._connection = duckdb.connect(config={"autoinstall_known_extensions": False})
+
+    def __enter__(self) -> _Comparison:
+        try:
+            self._face()
+            for side in self._artifacts:
+                self._load(side)
+            self._join()
+        except (duckdb.Error, ArrowException, OSError) as error:
+            self._connection.close()
+            said = " or ".join(artifact.ref for artifact in self._artifacts.values())
+            raise RunError(
+                f"the table {self._table} of {said} cannot be read ({error}); see `crawl2chat verify`"
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def _face(self) -> None:
+        """Find out whether rows face each other by number; if so, only what may differ is compared."""
+        a, b = (self._artifacts[side].files(self._table) for side in "ab")
+        differ = varying(a, b, sorted(self._both), self._key)
+        self._facing = differ is not None
+        if differ is not None:
+            self._columns = [column for column in self._columns if column in differ]
+            places = list(differ.values())
+            self._ends = min((place[0] for place in places), default=0), max((place[1] for place in places), default=0)
+
+    def _load(self, side: str) -> None:
+        hashes = "".join(f", hash({_name(column)}) as h{number}" for number, column in enumerate(self._columns))
+        parts = []
+        for read, row in self._reads(side):
+            key = row if self._facing else f"hash({', '.join(map(_name, self._key))})"
+            where = "" if self._ends is None else f" where {row} >= {self._ends[0]} and {row} < {self._ends[1]}"
+            parts.append(f"select {key} as k, 0 as n, {row} as row{hashes} from {read}{where}")
+        if not parts:
+            nothing = "".join(f", 0::ubigint as h{number}" for number in range(len(self._columns)))
+            kind = "bigint" if self._facing else "ubigint"
+            parts = [f"select 0::{kind} as k, 0 as n, 0::bigint as row{nothing} limit 0"]
+        self._run(f"create temp table {side} as {' union all '.join(parts)}")
+        # A record that was read twice has two decisions: they are told apart by their order.
+        if not self._facing and self._one(f"select count(*) > count(distinct k) from {side}"):
+            numbered = f"select * replace (row_number() over (partition by k order by row) as n) from {side}"
+            self._run(f"create or replace temp table {side} as {numbered}")
+
+    def _reads(self, side: str) -> list[tuple[str, str]]:
+        """Each file of a side as SQL reads it, and the number of a row of it in the whole table."""
+        files = self._artifacts[side].files(self._table)
+        return [
+            (
+                f"read_parquet('{str(path).replace(chr(39), chr(39) * 2)}', file_row_number = true)",
+                f"file_row_number + {first}" if first else "file_row_number",
+            )
+            for path, first in zip(files, _firsts(files), strict=True)
+        ]
+
+    def _join(self) -> None:
+        if not self._facing:
+            twice = self._one("select max(n) from a") or self._one("select max(n) from b")
+            for side in "ab" if twice else "":
+                self._run(f"update {side} set n = 1 where n = 0")
+        differ = [f"(a.h{number} <> b.h{number})" for number in range(len(self._columns))]
+        chosen = "".join(f", {test} as c{number}" for number, test in enumerate(differ))
+        self._run(
+            f"create temp table d as select a.row as ra, b.row as rb{chosen} from a full join b on a.k = b.k "
+            f"and a.n = b.n where a.row is null or b.row is null {''.join(f'or {test}' for test in differ)}"
+        )
+
+    def summary(self) -> dict[str, Any]:
+        names = ["only_a", "only_b", "changed"]
+        sums = [
+            "count(*) filter (where rb is null)",
+            "count(*) filter (where ra is null)",
+            "count(*) filter (where ra is not null and rb is not null)",
+            *(f"count(*) filter (where c{number})" for number in range(len(self._columns))),
+        ]
+        numbers = self._run(f"select {', '.join(sums)} from d").fetchone() or ()
+        changed = {column: count for column, count in zip(self._columns, numbers[3:], strict=True) if count}
+        found = dict(zip(names, numbers[:3], strict=True))
+        return {**found, "key": list(self._key) or None, "columns": changed, "fates": self._fates()}
+
+    def _fates(self) -> list[Row]:
+        """Of decisions that changed: what was decided before and after, the most frequent change first."""
+        verdict = [name for name in ("kept", "reason") if name in self._columns]
+        changed = " or ".join(f"c{self._columns.index(name)}" for name in verdict) or "false"
+        if not {"kept", "reason"} <= self._both or not self._one(f"select count(*) from d where {changed}"):
+            return []
+        for side in "ab":
+            verdicts = [f"select {row} as row, kept, reason from {read}" for read, row in self._reads(side)]
+            self._run(f"create temp table v{side} as {' union all '.join(verdicts)}")
+        rows = self._run(
+            "select va.kept, va.reason, vb.kept, vb.reason, count(*), min(ra) from d join va on va.row = ra "
+            f"join vb on vb.row = rb where {changed} group by all order by count(*) desc, min(ra)"
+        ).fetchall()
+        return [{"a": _fate(row[0], row[1]), "b": _fate(row[2], row[3]), "rows": row[4]} for row in rows]
+
+    def examples(self, limit: int) -> dict[str, list[Row]]:
+        """Some rows of each kind of difference, in the order of the tables."""
+        only = {
+            side: [
+                row
+                for (row,) in self._run(
+                    f"select r{side} from d where r{other} is null order by 1 limit {limit}"
+                ).fetchall()
+            ]
+            for side, other in (("a", "b"), ("b", "a"))
+        }
+        both = self._run(
+            f"select * from d where ra is not null and rb is not null order by ra limit {limit}"
+        ).fetchall()
+        rows = {
+            "a": self._rows("a", [*only["a"], *(row[0] for row in both)]),
+            "b": self._rows("b", [*only["b"], *(row[1] for row in both)]),
+        }
+        changed = []
+        for ra, rb, *flags in both:
+            old, new = rows["a"][ra], rows["b"][rb]
+            names = [name for name, flag in zip(self._columns, flags, strict=True) if flag]
+            changed.append(
+                self._named(old, ra) | {"columns": {name: {"a": old[name], "b": new[name]} for name in names}}
+            )
+        return {
+            "only_a": [self._named(rows["a"][row], row) | {"row": rows["a"][row]} for row in only["a"]],
+            "only_b": [self._named(rows["b"][row], row) | {"row": rows["b"][row]} for row in only["b"]],
+            "changed": changed,
+        }
+
+    def _named(self, row: Row, number: int) -> Row:
+        return {"key": {name: row[name] for name in self._key} if self._key else {"row": number}}
+
+    def _rows(self, side: str, numbers: Sequence[int]) -> dict[int, Row]:
+        """Rows by their numbers; only the pages that hold them are read."""
+        found: dict[int, Row] = {}
+        for read, row in self._reads(side) if numbers else ():
+            among = ", ".join(str(number) for number in sorted(numbers))
+            rows = self._run(f"select {row}, * exclude (file_row_number) from {read} where {row} in ({among})")
+            names = [column[0] for column in rows.description[1:]]
+            for number, *values in rows.fetchall():
+                found[number] = {name: _short(value) for name, value in zip(names, values, strict=True)}
+        return found
+
+    def _run(self, sql: str) -> duckdb.DuckDBPyConnection:
+        return self._connection.execute(sql)
+
+    def _one(self, sql: str) -> Any:
+        return (self._run(sql).fetchone() or (None,))[0]
+
+
+def _name(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _firsts(files: Sequence[str | Path]) -> list[int]:
+    """The number of each file's first row in the whole table."""
+    found, total = [], 0
+    for path in files:
+        found.append(total)
+        total += pq.read_metadata(path).num_rows
+    return found
+
+
+def _fate(kept: bool | None, reason: str | None) -> str:
+    word = "kept" if kept else "dropped"
+    return f"{word}: {reason}" if reason and reason != word else word
+
+
+def _short(value: Any) -> Any:
+    """A value as JSON can say it, cut where it is long."""
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST else f"{value[:LONGEST]}… ({len(value)} characters)"
+    if isinstance(value, dict):
+        return {name: _short(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_short(inner) for inner in value[:8]] + ([f"… ({len(value)} in all)"] if len(value) > 8 else [])
+    return value

@@ -1,0 +1,113 @@
+"""SQL over the Parquet tables of artifacts: DuckDB inside this process, without a server or a database file."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from artifacts.errors import RunError
+from artifacts.store import Artifact
+
+MEMORY = "2GB"  # beyond it DuckDB spills to the temporary folder
+
+
+@dataclass(frozen=True)
+class Table:
+    """One of an artifact's tables (`data`, `decisions`, …)."""
+
+    artifact: Artifact
+    name: str = "data"
+
+
+def query(artifact: Artifact, table: str, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    """Rows of a query over one table of an artifact, which is called `t` in it; none if it has no such table.
+
+    Raises:
+        RunError: the table cannot be read.
+    """
+    return ask({"t": Table(artifact, table)}, sql, values)
+
+
+def ask(tables: Mapping[str, Table], sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    """Rows of a query over tables of artifacts, each under the name given; none if one of them has no files.
+
+    A table has its own columns and `row`, the number of a row in it, from 0. An equality with a value (`doc_id = ?`,
+    also `in`) reads only the row groups whose bloom filters may hold it. Lists are given as one value:
+    `doc_id in (select unnest(?))`.
+
+    Raises:
+        RunError: a table cannot be read.
+    """
+    if not all(table.artifact.files(table.name) for table in tables.values()):
+        return []
+    # Views would be bound apart, and every binding reads the files' footers again.
+    given = ", ".join(f"{name} as ({_rows(table)})" for name, table in tables.items())
+    if given:
+        given = f"with {given} " + re.sub(r"^\s*with\s", ", ", sql, count=1, flags=re.IGNORECASE)
+    try:
+        with _database(os.getpid()).cursor() as connection:
+            found = connection.execute(given or sql, list(values))
+            names = [column[0] for column in found.description]
+            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    except duckdb.Error as error:
+        raise _unreadable(tables.values(), error) from error
+
+
+@cache
+def columns(artifact: Artifact, table: str = "data") -> frozenset[str]:
+    """The column names of one of its tables; empty if it has none.
+
+    Raises:
+        RunError: the table is there and cannot be read. An answer that passes over it would be a wrong one.
+    """
+    files = artifact.files(table)
+    if not files:
+        return frozenset()
+    try:
+        with _database(os.getpid()).cursor() as connection:
+            found = connection.execute(f"select * from read_parquet({_text(files[0])}) limit 0")
+            return frozenset(column[0] for column in found.description)
+    except duckdb.Error as error:
+        raise _unreadable([Table(artifact, table)], error) from error
+
+
+def _unreadable(tables: Iterable[Table], error: duckdb.Error) -> RunError:
+    said = ", ".join(f"{table.artifact.ref}: its table {table.name}" for table in tables)
+    what = str(error).partition("\n")[0]
+    return RunError(f"{said} cannot be read ({what}); see `crawl2chat verify`")
+
+
+@cache
+def _database(pid: int) -> duckdb.DuckDBPyConnection:
+    """An empty database in memory, one a process: a forked child must not use its parent's."""
+    return duckdb.connect(
+        config={
+            "autoinstall_known_extensions": False,
+            "memory_limit": MEMORY,
+            "temp_directory": os.path.join(tempfile.gettempdir(), f"crawl2chat-duckdb-{pid}"),
+        }
+    )
+
+
+def _rows(table: Table) -> str:
+    """A query that gives the rows of a table's files, which follow one another, numbered through."""
+    parts, first = [], 0
+    for path in table.artifact.files(table.name):
+        parts.append(
+            f"select * exclude (file_row_number), file_row_number + {first} as row "
+            f"from read_parquet({_text(path)}, file_row_number = true)"
+        )
+        first += table.artifact.manifest.files[f"{table.name}/{path.name}"].rows or 0
+    return " union all ".join(parts)
+
+
+def _text(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
