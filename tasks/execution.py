@@ -12,25 +12,33 @@ import platform
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
+from datetime import UTC, datetime, timedelta
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from artifacts.card import write_card
+from artifacts.audit.blocklist import blocklist_source
+from artifacts.audit.licences import licences_in
 from artifacts.digest import content_digest, digest_file, recipe_digest
 from artifacts.errors import AccountError, RunError, UserError
+from artifacts.exchange.card import write_card
+from artifacts.lock import in_use
 from artifacts.manifest import Counts, FileEntry, InputEntry, Manifest, RunBlock, SourceEntry
 from artifacts.reader import InputTable, count_decisions
+from artifacts.redaction import redact_url
+from artifacts.runs import who
 from artifacts.sources import Source
 from artifacts.store import Artifact, Draft, Store
 from artifacts.tables import DECISIONS, TOKENIZER, TableKind
+from tasks.resume import ResumableMap
 from tasks.stage import (
     Mapper,
     Progress,
@@ -57,6 +65,25 @@ def recipe_of(stage: Stage, config: BaseModel, inputs: Inputs, sources: Sequence
     )
 
 
+def find_sources(stage: Stage, config: BaseModel, store: Store, inputs: Inputs) -> list[Source]:
+    """The external files that a stage reads: those that its config names, those that lie beside its inputs and, where
+    it obeys it, the store's blocklist.
+
+    The one place at which takedowns meet stages: whatever plans or runs a stage on a store comes through here. A store
+    without entries in its blocklist gives the recipe that it always gave; a blocklist that the config names too is one
+    source, not two.
+
+    Raises:
+        UserError: a file is missing, or is not what its data manifest says.
+    """
+    found = [*stage.sources(config)] if stage.sources else []
+    found += stage.input_sources(config, inputs) if stage.input_sources else []
+    own = blocklist_source(store) if stage.obeys_blocklist else None
+    if own is not None and own.identity not in {source.identity for source in found}:
+        found = [*found, own]
+    return found
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of one stage in one run."""
@@ -65,6 +92,7 @@ class Outcome:
     artifact: Artifact
     reused: bool
     seconds: float
+    resumed: int = 0  # shards whose results an earlier attempt had left
 
     def row(self) -> dict[str, Any]:
         """The object that `run --json` and `stage --json` print."""
@@ -93,8 +121,12 @@ def execute(
     progress: Progress = no_progress,
     run_id: str | None = None,
     force: bool = False,
+    building: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Reuse the artifact of this recipe, or run the stage and commit what it wrote.
+
+    Args:
+        building: told the recipe before the stage is built; never if it is reused.
 
     Raises:
         UserError: an input is missing or of another kind, or a source cannot be had.
@@ -102,12 +134,17 @@ def execute(
     """
     began, started = time.monotonic(), _now()
     check_inputs(stage, inputs)
-    sources = stage.sources(config) if stage.sources else []
+    sources = find_sources(stage, config, store, inputs)
     recipe = recipe_of(stage, config, inputs, sources, seed)
     found = store.find(stage.name, recipe)
     if found is not None and not force:
         return Outcome(stage.name, found, True, time.monotonic() - began)
-    with store.draft(stage.name, recipe) as draft:
+    check_contents(inputs)
+    if building is not None:
+        building(recipe)
+    user = f"run {run_id}" if run_id else f"the stage {stage.name}"
+    with in_use(store, user), store.draft(stage.name, recipe) as draft:
+        shards = ResumableMap(mapper, draft.work, draft.folder, store.scratch_root())
         context = StageContext(
             stage=stage,
             config=config,
@@ -117,24 +154,57 @@ def execute(
             folder=draft.folder,
             work=draft.work,
             recipe=recipe,
-            map=mapper,
+            map=shards,
             progress=progress,
         )
-        summary = stage.run(context)
+        with closing(shards):
+            summary = stage.run(context)
         context.close()
         manifest = _manifest(context, draft, summary)
-        manifest.run = RunBlock(
-            run_id=run_id,
-            started=started,
-            finished=_now(),
-            seconds=round(time.monotonic() - began, 3),
-            host=socket.gethostname(),
-            pid=os.getpid(),
-        )
-        write_card(draft.folder, manifest)
+        manifest.run = _run_block(store, stage.name, run_id, started, time.monotonic() - began)
+        write_card(draft.folder, manifest, licences_in(store, manifest))
         manifest.files = _describe_files(draft.folder)
         artifact = store.commit(draft, manifest, force=force)
-    return Outcome(stage.name, artifact, False, time.monotonic() - began)
+    return Outcome(stage.name, artifact, False, time.monotonic() - began, shards.found)
+
+
+def _run_block(store: Store, stage: str, run_id: str | None, started: str, seconds: float) -> RunBlock:
+    return RunBlock(
+        run_id=run_id,
+        user=who(),
+        started=started,
+        finished=_after_the_newest(store, stage),
+        seconds=round(seconds, 3),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+    )
+
+
+def check_contents(inputs: Inputs) -> None:
+    """Raise `RunError` if a file of an input is not what its manifest says: a damaged table may well be readable, and
+    what was made of it would carry the recipe of the whole one. Reads all bytes: some gigabyte a second."""
+    for artifact in {a.folder: a for artifacts in inputs.values() for a in artifacts}.values():
+        root = artifact.local()
+        for name, entry in artifact.manifest.files.items():
+            path = root / name
+            if not path.is_file():
+                raise _damaged(artifact, name, "is missing")
+            status = path.stat()
+            if _digest_of(str(path), status.st_size, status.st_mtime_ns, status.st_ino) != entry.sha256:
+                raise _damaged(artifact, name, "is damaged: its bytes are not those that were committed")
+
+
+@lru_cache(maxsize=4096)
+def _digest_of(path: str, _size: int, _changed: int, _inode: int) -> str:
+    """Several stages of a run read the same artifact."""
+    return digest_file(path)
+
+
+def _damaged(artifact: Artifact, file: str, what: str) -> RunError:
+    return RunError(
+        f"{artifact.path}/{file} {what}. To build it again: --force-from {artifact.stage} "
+        f"(`crawl2chat verify {artifact.ref}` says what else is)"
+    )
 
 
 def check_inputs(stage: Stage, inputs: Inputs) -> None:
@@ -154,7 +224,11 @@ def check_inputs(stage: Stage, inputs: Inputs) -> None:
             if not files:
                 raise UserError(f"{stage.name}: input {name!r}: {artifact.ref} holds no table")
             try:
-                kind.check(pq.read_schema(files[0]), f"input {name!r} ({artifact.ref})")
+                schema = pq.read_schema(files[0])
+            except (pa.ArrowInvalid, OSError) as error:
+                raise _damaged(artifact, str(files[0].relative_to(artifact.local())), f"is damaged: {error}") from error
+            try:
+                kind.check(schema, f"input {name!r} ({artifact.ref})")
             except RunError as error:
                 raise UserError(f"{stage.name}: {error}") from error
 
@@ -207,7 +281,7 @@ def _manifest(context: StageContext, draft: Draft, summary: Summary) -> Manifest
                 source=source.source,
                 options=dict(source.options),
                 licence=source.licence,
-                url=source.url,
+                url=redact_url(source.url) if source.url else None,
                 sha256=source.sha256,
                 bytes=source.bytes,
             )
@@ -258,8 +332,21 @@ def _account(stage: Stage, folder: Path, summary: Summary) -> Counts:
     return counts
 
 
+def _after_the_newest(store: Store, stage: str) -> str:
+    """The time; where the clock was set back, a millisecond after the stage's newest artifact: `latest` is by times."""
+    newest = max((time for artifact in store.artifacts(stage) if (time := store.finished(artifact))), default="")
+    now = _now()
+    if now > newest:
+        return now
+    return _text(datetime.fromisoformat(newest) + timedelta(milliseconds=1))
+
+
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _text(datetime.now(UTC))
+
+
+def _text(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @cache

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from artifacts.errors import RunError, UserError
 from artifacts.reader import InputTable
+from artifacts.redaction import redacted
 from artifacts.sources import Source
 from artifacts.store import Artifact
 from artifacts.tables import TableKind
@@ -156,8 +157,10 @@ class Stage:
         optional: the inputs of `reads` that may be missing.
         writes: table name to kind; `data` is the main table, `decisions` one row an input row.
         sources: the external files that a config makes the stage read, in order.
+        input_sources: the external files that lie beside its inputs, such as people's rankings of samples.
         seeded: whether the seed can change the result.
         gpu: whether it trains or samples, and so wants the machine's accelerator for itself.
+        obeys_blocklist: whether the store's blocklist is one of its sources (artifacts.audit.blocklist).
     """
 
     name: str
@@ -168,8 +171,10 @@ class Stage:
     run: Callable[[StageContext], Summary]
     optional: frozenset[str] = frozenset()
     sources: Callable[[Any], list[Source]] | None = None
+    input_sources: Callable[[Any, Mapping[str, Sequence[Artifact]]], list[Source]] | None = None
     seeded: bool = True
     gpu: bool = False
+    obeys_blocklist: bool = False
 
     def recipe_config(self, config: BaseModel) -> dict[str, Any]:
         """The part of a config that may change the result, as plain JSON values."""
@@ -177,7 +182,12 @@ class Stage:
 
 
 def split_config(config: BaseModel) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(inside the recipe, outside of it), both as plain JSON values."""
+    """(inside the recipe, outside of it), both as plain JSON values without secrets: credentials change no result."""
+    inside, outside = _split(config)
+    return redacted(inside), redacted(outside)
+
+
+def _split(config: BaseModel) -> tuple[dict[str, Any], dict[str, Any]]:
     inside: dict[str, Any] = {}
     outside: dict[str, Any] = {}
     for name, info in type(config).model_fields.items():
@@ -186,7 +196,7 @@ def split_config(config: BaseModel) -> tuple[dict[str, Any], dict[str, Any]]:
         if isinstance(extra, dict) and extra.get("outside_recipe"):
             outside[name] = config.model_dump(mode="json", include={name})[name]
         elif isinstance(value, BaseModel):
-            inner, outer = split_config(value)
+            inner, outer = _split(value)
             inside[name] = inner
             if outer:
                 outside[name] = outer

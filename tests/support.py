@@ -31,7 +31,9 @@ class _NoConfig(StageConfig):
     rows: str = ""
 
 
-def put_table(store: Store, kind: TableKind, table: pa.Table, stage: str = "given", label: str = "") -> Artifact:
+def put_table(
+    store: Store, kind: TableKind, table: pa.Table, stage: str = "given", label: str = "", run_id: str | None = None
+) -> Artifact:
     """Commit a ready table as an artifact of a stage that only writes it."""
 
     def run(context: StageContext) -> Summary:
@@ -40,7 +42,7 @@ def put_table(store: Store, kind: TableKind, table: pa.Table, stage: str = "give
 
     given = Stage(stage, 1, _NoConfig, {}, {"data": kind}, run)
     rows = digest_json([table.schema.to_string(), table.to_pylist()])  # another table is another recipe
-    return execute(given, _NoConfig(label=label, rows=rows), {}, store).artifact
+    return execute(given, _NoConfig(label=label, rows=rows), {}, store, run_id=run_id).artifact
 
 
 def make_documents(texts: Iterable[str], source: str = "crawl", lang: str = "en", prefix: str = "d") -> pa.Table:

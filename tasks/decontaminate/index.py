@@ -85,7 +85,7 @@ class Index:
 @lru_cache(maxsize=2)
 def load_grams(path: str) -> Grams:
     """The n-grams that `Index.save` wrote; kept by the process that asks."""
-    with np.load(path) as arrays:
+    with np.load(path, allow_pickle=False) as arrays:
         hashes, sizes = arrays["hashes"], arrays["sizes"]
     table = np.zeros(1 << 24, dtype=np.bool_)
     table[hashes >> np.uint64(40)] = True

@@ -10,7 +10,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from datasketch import MinHash
 from numpy.typing import NDArray
 
 from tasks.text.compiled import compiled
@@ -34,6 +33,8 @@ def candidate_probability(jaccard: float, bands: int, rows: int) -> float:
 @cache
 def permutations(count: int) -> tuple[Signature, Signature]:
     """datasketch's (a, b) of h → a·h + b mod 2^32, `count` of each, every a odd."""
+    from datasketch import MinHash  # half of the time that a plan would spend on imports: it brings scipy
+
     a, b = MinHash(num_perm=count, seed=PERMUTATION_SEED, scheme=SCHEME).permutations
     return np.ascontiguousarray(a), np.ascontiguousarray(b)
 

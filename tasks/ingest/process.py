@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from artifacts.tables import DECISIONS, DOCUMENTS
+from tasks.codec import WorkFile
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.judge import Judge, Row
 from tasks.ingest.reader import Damage, read_records
@@ -41,7 +44,7 @@ class Job:
 class Spilled:
     """What a job left: an Arrow file of `ROWS`, and counts for the metrics."""
 
-    path: str
+    file: WorkFile
     rows: int
     tallies: dict[str, dict[str, int]]
 
@@ -50,8 +53,11 @@ def process_file(job: Job) -> Spilled:
     """Read one source file to its end; memory is bounded by a batch of rows and the largest record."""
     judge = Judge(job.config, load_blocklist(job.blocklist), job.name, job.source)
     target = Path(job.scratch) / f"{job.number:06d}.arrow"
+    # A worker of a killed attempt may still be writing for a moment: each writes a file of its own.
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     total = 0
-    with pa.OSFile(str(target), "wb") as sink, pa.ipc.new_file(sink, ROWS) as writer:
+    options = pa.ipc.IpcWriteOptions(compression="lz4")  # the files stay until the artifact is committed
+    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, ROWS, options=options) as writer:
         pending: list[Row] = []
         characters = 0
         for row in _rows(job, judge):
@@ -62,7 +68,10 @@ def process_file(job: Job) -> Spilled:
                 total, pending, characters = total + len(pending), [], 0
         writer.write_batch(pa.RecordBatch.from_pylist(pending, schema=ROWS))
         total += len(pending)
-    return Spilled(str(target), total, {name: dict(sorted(c.items())) for name, c in sorted(judge.tallies.items())})
+    os.replace(partial, target)
+    return Spilled(
+        WorkFile(str(target)), total, {name: dict(sorted(c.items())) for name, c in sorted(judge.tallies.items())}
+    )
 
 
 def _rows(job: Job, judge: Judge) -> Iterator[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,16 +75,15 @@ def run(context: StageContext) -> Summary:
     """Read every source file, in order; see the package's page in docs/."""
     jobs = _jobs(context)
     scratch = context.work / "rows"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    scratch.mkdir(parents=True, exist_ok=True)
+    for partial in scratch.glob(".*"):  # of an attempt that was killed
+        partial.unlink(missing_ok=True)
     jobs = [replace(job, scratch=str(scratch)) for job in jobs]
     collector = _Collector(context, Counter(), {}, set())
     totals: dict[str, Counter[str]] = {}
     for spilled in context.map_with_progress(process_file, jobs, "reading files"):
         add_tallies(totals, spilled.tallies)
-        collector.add(Path(spilled.path))
-        Path(spilled.path).unlink()
-    shutil.rmtree(scratch, ignore_errors=True)
+        collector.add(Path(spilled.file.path))
     if not collector.counts["rows_in"]:
         names = ", ".join(job.name for job in jobs[:5])
         raise UserError(f"ingest: the crawl is empty: no response, resource or conversion record in {names}")
@@ -184,4 +182,5 @@ STAGE = Stage(
     optional=frozenset({"crawl"}),
     sources=sources,
     seeded=False,
+    obeys_blocklist=True,
 )

@@ -2,29 +2,27 @@
 
 InstructGPT's labelers rank K = 4 to 9 answers to a prompt, ties encouraged (Ouyang et al. 2022, section 3). Files that
 hold such rankings, or pairs of a chosen and a rejected answer, are read as they are; answers of the `sample` stage are
-ranked by the simulated annotator if the config asks for it. Every record and every sampled prompt has its decision.
+ranked by people or by the simulated annotator, if the config asks for it. Every record and every
+sampled prompt has its decision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from hashlib import blake2b
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import Field
 
-from artifacts.errors import UserError
+from artifacts.errors import RunError, UserError
 from artifacts.sources import Source, resolve_sources
+from artifacts.store import Artifact
 from artifacts.tables import DECISIONS, RANKINGS, SAMPLES
-from tasks.label import simulated
+from tasks.label import people, simulated
 from tasks.label.agreement import agreement
-from tasks.label.formats import Judged, read_preference
-from tasks.label.merge import merge
+from tasks.label.files import Entry, rankings_of, read_entries
 from tasks.stage import Stage, StageConfig, StageContext, Summary, outside_recipe
-from tasks.text.hashing import split_of, unit_interval
-from tasks.text.records import BadRecord, opening_id, prompt_id, read_records
+from tasks.text.hashing import unit_interval
 
 
 class LabelConfig(StageConfig):
@@ -33,8 +31,16 @@ class LabelConfig(StageConfig):
     data: list[str] = outside_recipe(
         [], title="Preference files", description="Data manifests, paths or URLs of files with preferences."
     )
-    annotator: Literal["none", "simulated"] = Field(
-        "none", title="Annotator of samples", description="Who ranks the sampled answers; `simulated` is a program."
+    annotator: Literal["none", "simulated", "people"] = Field(
+        "none",
+        title="Annotator of samples",
+        description="Who ranks the sampled answers; `simulated` is a program, `people` are waited for.",
+    )
+    wanted: float = outside_recipe(
+        1.0,
+        gt=0,
+        title="Wanted rankings",
+        description="For `people`: the share of the prompts (up to 1), or their number, that must be ranked to go on.",
     )
     target_words: int = Field(
         20, ge=1, title="Wanted length", description="Words an answer should have for the simulated annotator."
@@ -57,19 +63,12 @@ class LabelConfig(StageConfig):
     )
 
 
-@dataclass
-class _Entry:
-    """One record or sampled prompt on its way: the row of its ranking if it is kept, and its decision."""
-
-    key: str
-    judged: Judged | None
-    reason: str = ""
-    detail: str = ""
-    failed: bool = False
-
-
 def _sources(config: LabelConfig) -> list[Source]:
     return resolve_sources(config.data, "preferences") if config.data else []
+
+
+def _input_sources(config: LabelConfig, inputs: Mapping[str, Sequence[Artifact]]) -> list[Source]:
+    return people.ranking_sources(inputs.get("samples", ())) if config.annotator == "people" else []
 
 
 def run(context: StageContext) -> Summary:
@@ -79,15 +78,17 @@ def run(context: StageContext) -> Summary:
         raise UserError("label: nothing to rank: give preference files in label.data, or samples as an input")
     rows: list[dict[str, Any]] = []
     decisions: list[dict[str, Any]] = []
-    for number, source in enumerate(context.sources):
-        context.progress(number, len(context.sources), "preference files")
-        entries = _read(source)
+    files = [source for source in context.sources if not people.is_ranking(source)]
+    for number, source in enumerate(files):
+        context.progress(number, len(files), "preference files")
+        entries = read_entries(source)
         if not any(entry.judged for entry in entries) and not any(e.reason == "no_preference" for e in entries):
             first = f"; the first: {entries[0].detail}" if entries else ""
             raise UserError(f"label: {source.name} holds no preference ({len(entries)} records{first})")
-        rows += _rankings(source, entries, config.heldout_fraction, context.seed)
+        rows += rankings_of(source, entries, config.heldout_fraction, context.seed)
         decisions += [_decision(entry) for entry in entries]
-    for found, decision in _sampled(context):
+    ranked = _by_people if config.annotator == "people" else _sampled
+    for found, decision in ranked(context):
         rows += found
         decisions.append(decision)
     context.writer("data").write(pa.Table.from_pylist(rows, schema=RANKINGS.schema))
@@ -95,92 +96,30 @@ def run(context: StageContext) -> Summary:
     return Summary(metrics=_metrics(rows))
 
 
-def _read(source: Source) -> list[_Entry]:
-    """One entry a record of the file, in its order."""
-    entries = []
-    for record in read_records(source.path, source.name):
-        place = f"{record.file}:{record.line}"
-        key = blake2b(f"{source.sha256}:{record.line}".encode(), digest_size=16).hexdigest()
-        if isinstance(record, BadRecord):
-            entries.append(_Entry(key, None, "bad_record", f"{place}: {record.problem}", failed=True))
-            continue
-        try:
-            judged = _distinct(read_preference(record.value))
-        except ValueError as error:
-            entries.append(_Entry(key, None, "bad_record", f"{place}: {error}", failed=True))
-            continue
-        if len(judged.responses) < 2:
-            entries.append(_Entry(key, None, "no_preference", f"{place}: all answers are the same text"))
-        else:
-            entries.append(_Entry(key, judged, detail=place))
-    return entries
-
-
-def _distinct(judged: Judged) -> Judged:
-    """Without answers that repeat another one's text: the better place counts."""
-    order = sorted(range(len(judged.responses)), key=lambda index: judged.ranks[index])
-    best: dict[str, int] = {}
-    for index in order:
-        best.setdefault(judged.responses[index], index)
-    kept = sorted(best.values())
-    return replace(
-        judged,
-        responses=[judged.responses[index] for index in kept],
-        ranks=[judged.ranks[index] for index in kept],
-        policy=[judged.policy[index] for index in kept] if judged.policy else [],
-    )
-
-
-def _rankings(source: Source, entries: list[_Entry], heldout_fraction: float, seed: int) -> list[dict[str, Any]]:
-    """The rows of a file; judgements of pairs by one person on one prompt become one ranking where they allow it."""
-    groups: dict[tuple[str, ...], list[Judged]] = {}
-    for number, entry in enumerate(entries):
-        if entry.judged is None:
-            continue
-        judged = entry.judged
-        identity = prompt_id(judged.messages)
-        if judged.pairwise and judged.annotator is not None:
-            groups.setdefault((identity, judged.annotator), []).append(judged)
-        else:
-            groups[(identity, "", str(number))] = [judged]
-    rows = []
-    for (identity, *_), members in groups.items():
-        split = split_of(opening_id(members[0].messages), seed, heldout_fraction)
-        for judged in _merged(members):
-            rows.append(
-                {
-                    "prompt_id": identity,
-                    "messages": judged.messages,
-                    "responses": judged.responses,
-                    "ranks": judged.ranks,
-                    "annotator": judged.annotator or str(source.option("annotator", "unknown")),
-                    "axis": str(source.option("axis", "helpful")),
-                    "policy": judged.policy,
-                    "source": source.source,
-                    "split": split,
-                }
-            )
-    return rows
-
-
-def _merged(members: list[Judged]) -> list[Judged]:
-    if len(members) == 1:
-        return members
-    ranking = merge([(m.responses[0], m.responses[1], m.ranks[0] - m.ranks[1]) for m in members])
-    if ranking is None:
-        return members
-    policies = {
-        answer: name for member in members for answer, name in zip(member.responses, member.policy, strict=False)
-    }
-    named = len(policies) == len(ranking)
-    return [
-        replace(
-            members[0],
-            responses=list(ranking),
-            ranks=list(ranking.values()),
-            policy=[policies[answer] for answer in ranking] if named else [],
+def _by_people(context: StageContext) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
+    """Rankings and decision of each record of people's files, then of each sampled prompt."""
+    config: LabelConfig = context.config
+    samples = [row for batch in context.input("samples").batches(SAMPLES.schema.names) for row in batch.to_pylist()]
+    sources = [source for source in context.sources if people.is_ranking(source)]
+    rows, entries = people.read_rankings(sources, samples, context.seed)
+    by_prompt: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_prompt.setdefault(row["prompt_id"], []).append(row)
+    standing = people.standing(samples, by_prompt, config.wanted)
+    if not standing.ready:
+        raise RunError(
+            f"label: {standing.ranked} of {standing.needed} wanted prompts are ranked in "
+            f"{people.FOLDER}/{context.inputs['samples'][0].recipe}"
         )
-    ]
+    for entry in entries:
+        yield [], _decision(entry)
+    for sample in samples:
+        entry = Entry(sample["prompt_id"], None)
+        if len(set(sample["responses"])) < 2:
+            entry.reason, entry.detail = "no_preference", "all answers are the same text"
+        elif sample["prompt_id"] not in by_prompt:
+            entry.reason = "not_ranked"
+        yield by_prompt.get(sample["prompt_id"], []), _decision(entry, kept=sample["prompt_id"] in by_prompt)
 
 
 def _sampled(context: StageContext) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
@@ -191,7 +130,7 @@ def _sampled(context: StageContext) -> Iterator[tuple[list[dict[str, Any]], dict
     total, done = table.rows, 0
     for batch in table.batches(SAMPLES.schema.names):
         for sample in batch.to_pylist():
-            entry = _Entry(sample["prompt_id"], None)
+            entry = Entry(sample["prompt_id"], None)
             rows: list[dict[str, Any]] = []
             if context.config.annotator == "none":
                 entry.reason = "no_annotator"
@@ -238,7 +177,7 @@ def _simulate(sample: dict[str, Any], config: LabelConfig, seed: int) -> list[di
     return rows
 
 
-def _decision(entry: _Entry, kept: bool | None = None) -> dict[str, Any]:
+def _decision(entry: Entry, kept: bool | None = None) -> dict[str, Any]:
     return {
         "doc_id": entry.key,
         "kept": entry.judged is not None if kept is None else kept,
@@ -285,4 +224,5 @@ STAGE = Stage(
     run=run,
     optional=frozenset({"samples"}),
     sources=_sources,
+    input_sources=_input_sources,
 )

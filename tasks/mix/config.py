@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Annotated
+
+from pydantic import Field
 
 from tasks.stage import StageConfig
 
@@ -10,7 +12,7 @@ from tasks.stage import StageConfig
 class MixConfig(StageConfig):
     """What share of training each source has, and how long a training row is."""
 
-    weights: dict[str, float] = Field(
+    weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
         {},
         title="Weights",
         description="Source to weight, normalised to sum 1; documents of other sources are dropped (`not_in_mix`). "
@@ -32,11 +34,3 @@ class MixConfig(StageConfig):
     heldout_tokens: int = Field(
         500_000, ge=1, title="Held-out tokens", description="At most about so many are written to `heldout`."
     )
-
-    @field_validator("weights")
-    @classmethod
-    def _positive(cls, weights: dict[str, float]) -> dict[str, float]:
-        for source, weight in weights.items():
-            if not 0 < weight < float("inf"):
-                raise ValueError(f"the weight of {source!r} must be above 0, not {weight}")
-        return weights

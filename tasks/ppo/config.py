@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from tasks.stage import StageConfig, outside_recipe
 from tasks.training.launcher import LauncherConfig
-from tasks.training.shapes import Precision
+from tasks.training.shapes import Decay, Precision
 
 
 class PPOConfig(StageConfig):
@@ -60,7 +60,7 @@ class PPOConfig(StageConfig):
     warmup_iterations: int = Field(
         10, ge=0, title="Warm-up", description="Iterations over which both rates rise from a tenth to their peak"
     )
-    betas: tuple[float, float] = Field((0.9, 0.95), title="Betas", description="Adam's decay rates")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.95), title="Betas", description="Adam's decay rates")
     eps: float = Field(1e-8, gt=0, title="Epsilon", description="Adam's epsilon")
     weight_decay: float = Field(0.0, ge=0, title="Weight decay", description="Decoupled; matrices and embeddings only")
     grad_clip: float = Field(1.0, ge=0, title="Gradient clip", description="Largest global gradient norm; 0: none")
@@ -85,8 +85,6 @@ class PPOConfig(StageConfig):
     def _shares(self) -> PPOConfig:
         if self.batch % self.minibatch:
             raise ValueError(f"minibatch ({self.minibatch}) must divide batch ({self.batch})")
-        if not all(0.0 <= beta < 1.0 for beta in self.betas):
-            raise ValueError("betas must lie in [0, 1)")
         return self
 
     @property

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from tasks.stage import StageConfig, outside_recipe
 from tasks.training.launcher import LauncherConfig
-from tasks.training.shapes import ModelConfig, Precision
+from tasks.training.shapes import Decay, ModelConfig, Precision
 
 
 class PretrainConfig(StageConfig):
@@ -30,7 +30,7 @@ class PretrainConfig(StageConfig):
     warmup_tokens: int = Field(
         65_536, ge=0, title="Warm-up tokens", description="Linear rise of the rate; GPT-3: 375 million tokens"
     )
-    betas: tuple[float, float] = Field((0.9, 0.95), title="Betas", description="Adam's decay rates")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.95), title="Betas", description="Adam's decay rates")
     eps: float = Field(1e-8, gt=0, title="Epsilon", description="Adam's epsilon")
     weight_decay: float = Field(0.1, ge=0, title="Weight decay", description="Decoupled; matrices and embeddings only")
     clip: float = Field(1.0, ge=0, title="Clip", description="Largest global gradient norm; 0: none")
@@ -50,9 +50,3 @@ class PretrainConfig(StageConfig):
         100, ge=0, title="Checkpoint every", description="Steps between checkpoints; 0: none"
     )
     launcher: LauncherConfig = Field(LauncherConfig(), title="Launcher", description="How training is started")
-
-    @model_validator(mode="after")
-    def _betas(self) -> PretrainConfig:
-        if not all(0.0 <= beta < 1.0 for beta in self.betas):
-            raise ValueError("betas must lie in [0, 1)")
-        return self

@@ -98,5 +98,5 @@ def _update(
 def _evaluate(engine: Engine, config: PretrainConfig, job: dict[str, Any]) -> CorpusLoss | None:
     if job["heldout"] is None or not config.eval_sequences:
         return None
-    lengths = np.load(job["bytes"]).tolist()
+    lengths = np.load(job["bytes"], allow_pickle=False).tolist()
     return corpus_loss(engine, TokenRows(job["heldout"]), config.eval_sequences, lengths, EVALUATE_AT_ONCE)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from tasks.stage import StageConfig, outside_recipe
 from tasks.training.launcher import LauncherConfig
-from tasks.training.shapes import Precision
+from tasks.training.shapes import Decay, Precision
 
 
 class SftConfig(StageConfig):
@@ -35,7 +35,7 @@ class SftConfig(StageConfig):
         default=0.0, ge=0, lt=1, title="Pretraining share", description="Weight of pretraining data in the loss"
     )
     dropout: float = Field(default=0.2, ge=0, lt=1, title="Dropout", description="Residual dropout")
-    betas: tuple[float, float] = Field(default=(0.9, 0.95), title="Betas", description="Adam's decay rates")
+    betas: tuple[Decay, Decay] = Field(default=(0.9, 0.95), title="Betas", description="Adam's decay rates")
     eps: float = Field(default=1e-8, gt=0, title="Epsilon", description="Adam's epsilon")
     weight_decay: float = Field(default=0.0, ge=0, title="Weight decay", description="Decoupled; matrices only")
     clip: float = Field(default=1.0, ge=0, title="Clip", description="Largest global gradient norm; 0: none")
@@ -55,9 +55,3 @@ class SftConfig(StageConfig):
         100, ge=0, title="Checkpoint every", description="Steps between checkpoints; 0: none"
     )
     launcher: LauncherConfig = Field(default=LauncherConfig(), title="Launcher", description="How training is started")
-
-    @model_validator(mode="after")
-    def _betas(self) -> SftConfig:
-        if not all(0.0 <= beta < 1.0 for beta in self.betas):
-            raise ValueError("betas must lie in [0, 1)")
-        return self

@@ -38,7 +38,7 @@ class Samples:
     """Samples on disk, in memory as three arrays."""
 
     def __init__(self, path: str | Path) -> None:
-        with np.load(path) as stored:
+        with np.load(path, allow_pickle=False) as stored:
             self._ids, self._mask, self._ends = stored["ids"], stored["mask"], stored["ends"]
 
     @staticmethod

@@ -66,7 +66,8 @@ def run(ctx: StageContext) -> Summary:
 def _context(folder: Any) -> int:
     from transformers import AutoConfig
 
-    context: int = AutoConfig.from_pretrained(folder, local_files_only=True).max_position_embeddings
+    shape = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    context: int = shape.max_position_embeddings
     return context
 
 

@@ -11,6 +11,7 @@ import torch
 
 from artifacts.errors import RunError
 from tasks.training.engine import Engine
+from tasks.training.safe_load import load_plain
 
 
 class Checkpoints:
@@ -60,13 +61,13 @@ class Checkpoints:
         """(steps done, state) of a checkpoint, with the engines set to it. All ranks call.
 
         Raises:
-            RunError: it is damaged, or of another model.
+            RunError: it is damaged, of another model, or holds more than numbers.
         """
         for name, engine in engines.items():
             engine.load(folder / name)
         path = folder / f"state-{torch.distributed.get_rank()}.pt"
         try:
-            found = torch.load(path, weights_only=False)
+            found = load_plain(path)
         except (OSError, RuntimeError) as error:
             raise RunError(f"{path}: damaged checkpoint ({error}); remove {folder} to begin anew") from error
         return int(found["step"]), dict(found["state"])

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from artifacts.errors import RunError, UserError
+from tasks.training.safe_load import load_plain, weights_only
 from tasks.training.shapes import Precision
 from tasks.training.worker import current_device, prepare
 
@@ -189,13 +190,14 @@ class Engine:
         """What `save` wrote, with the same number of ranks.
 
         Raises:
-            RunError: the checkpoint is incomplete or of another model.
+            RunError: the checkpoint is incomplete, of another model, or holds more than numbers.
         """
         source = Path(folder)
         try:
-            _, state = self._engine.load_checkpoint(str(source), tag="engine")
+            with weights_only(source):
+                _, state = self._engine.load_checkpoint(str(source), tag="engine")
             self.updates = int(state["updates"])
-            restore_random_states(torch.load(source / f"random-{self.rank}.pt", weights_only=False))
+            restore_random_states(load_plain(source / f"random-{self.rank}.pt"))
         except (OSError, RuntimeError, TypeError, KeyError) as error:
             raise RunError(f"{source}: not a checkpoint of this model ({error}); remove it to begin anew") from error
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from artifacts.errors import UserError
@@ -95,9 +96,15 @@ def _load(loader: Any, folder: str | Path, dropout: float, labels: int | None = 
         if labels is not None:
             shape.num_labels = labels
         model = loader.from_pretrained(
-            folder, config=shape, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
+            folder,
+            config=shape,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            use_safetensors=True,  # never the pickles of `pytorch_model.bin`
+            trust_remote_code=False,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{folder}: not a model that transformers opens ({error})") from error
     model.eval()
     return model
@@ -106,7 +113,7 @@ def _load(loader: Any, folder: str | Path, dropout: float, labels: int | None = 
 def _load_shape(folder: str | Path, dropout: float) -> Any:
     from transformers import AutoConfig
 
-    shape = AutoConfig.from_pretrained(folder, local_files_only=True)
+    shape = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if hasattr(shape, "resid_pdrop"):
         shape.resid_pdrop, shape.embd_pdrop, shape.attn_pdrop = dropout, 0.0, 0.0
     elif dropout:
@@ -127,7 +134,7 @@ def load_tokenizer(folder: str | Path) -> Any:
 
     _quiet()
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: no tokenizer that transformers opens ({error})") from error
 

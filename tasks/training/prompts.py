@@ -123,5 +123,5 @@ def context_of(model_folder: Any) -> int:
     """The longest input in tokens of a model's folder."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(model_folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(model_folder, local_files_only=True, trust_remote_code=False)
     return int(getattr(config, "max_position_embeddings", None) or 2**20)

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from artifacts.audit.verify import verify
 from artifacts.store import Artifact, Store
-from artifacts.verify import verify
 from tasks import decontaminate, dedup, ingest, mix, quality, tokenize
 from tasks.stage import Mapper, Stage, serial_map
 from tests.support import run_stage

@@ -271,5 +271,5 @@ def test_no_documents_and_bad_weights(store: Store, tokenizer: Artifact) -> None
     empty = put_table(store, DOCUMENTS, DOCUMENTS.schema.empty_table(), label="empty")
     with pytest.raises(RunError, match="there are no documents"):
         run_stage(STAGE, config(), store, {"documents": empty, "tokenizer": tokenizer})
-    with pytest.raises(ValueError, match="must be above 0"):
+    with pytest.raises(ValueError, match=r"weights\.crawl\n  Input should be greater than 0"):
         config(weights={"crawl": 0})
