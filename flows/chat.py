@@ -24,14 +24,13 @@ def chat(artifact: Artifact, temperature: float, max_tokens: int, seed: int) -> 
         raise UserError(f"{artifact.ref} holds {what} (chat with one of pretrain, sft, ppo)")
     folder = artifact.local() / "model"
     import torch
-    from transformers import AutoTokenizer
 
     from tasks.training.chat_format import encode_prompt
     from tasks.training.generate import generate
-    from tasks.training.model import load_causal
+    from tasks.training.model import load_causal, load_tokenizer
 
     torch.manual_seed(seed)
-    model, tokenizer = load_causal(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = load_causal(folder).eval(), load_tokenizer(folder)
     context = int(model.config.max_position_embeddings)
     longest = min(max_tokens, context // 2)
     messages: list[dict[str, str]] = []

@@ -7,6 +7,7 @@ look for them and are handed to the stage that reads the files: `sft.data` goes 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +16,30 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from artifacts.errors import UserError
+from artifacts.redaction import hidden, redact_override, redact_text, redacted
+from flows.licences import LicenceRules
+from flows.openlineage_events import OpenLineageSettings
 from flows.registry import BY_NAME, NODES, Node
+from flows.schedules import ScheduleConfig
 
 RunnerName = Literal["threads", "processes", "ray", "dask"]
 READY_RUNNERS = ("threads", "processes")
+# What one run may have otherwise than its config says, beside the fields of its stages.
+COMMON = ("seed", "runner", "workers")
+# The section in which people write the files, and the stage that reads them.
+SHARED_DATA = (("sft", "demonstrations"), ("reward", "label"))
 DEFAULT = "configs/demo.yaml"
 ROOT = Path(__file__).resolve().parent.parent
+
+
+class AutomationSettings(BaseModel):
+    """What `crawl2chat up` starts by itself, beside schedules."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train_on_new_mix: bool = Field(
+        False, title="Train on a new mix", description="Go on with the pipeline when a run has built a new mix artifact"
+    )
 
 
 class PipelineSettings(BaseModel):
@@ -32,6 +51,20 @@ class PipelineSettings(BaseModel):
     seed: int = Field(0, title="Seed", description="The one source of chance: the same seed gives the same bytes")
     runner: RunnerName = Field("processes", title="Runner", description="Where shards are worked on; never in a result")
     workers: int | None = Field(None, ge=1, title="Workers", description="Processes or threads; empty: one a core")
+    schedules: list[ScheduleConfig] = Field(
+        [], title="Schedules", description="When `crawl2chat up` starts runs of it; never in a result"
+    )
+    automations: AutomationSettings = Field(
+        AutomationSettings(),
+        title="Automations",
+        description="What `crawl2chat up` starts by itself; never in a result",
+    )
+    licences: LicenceRules = Field(
+        LicenceRules(), title="Licences", description="Sources that must not go in: {deny: [CC-BY-NC*, unknown]}"
+    )
+    openlineage: OpenLineageSettings | None = Field(
+        None, title="OpenLineage", description="Where events about its runs go: {file: …} or {url: …}; empty: nowhere"
+    )
 
 
 PipelineConfig = create_model(
@@ -44,9 +77,30 @@ PipelineConfig = create_model(
 class Pipeline:
     """A checked config: its settings, and the nodes that it runs."""
 
-    def __init__(self, settings: PipelineSettings, origin: str) -> None:
+    def __init__(self, settings: PipelineSettings, origin: str, raw: dict[str, Any] | None = None) -> None:
         self.settings = settings
         self.origin = origin
+        self._raw = raw or {}
+
+    def overridden(self, overrides: Sequence[str]) -> Pipeline:
+        """The same config with `a.b=value` overrides (the value is YAML).
+
+        Raises:
+            UserError: naming the file and the field.
+        """
+        raw = copy.deepcopy(self._raw)
+        for override in overrides:
+            _set(raw, override)
+        return _checked(hidden(raw), self.origin)
+
+    def states(self, section: str, field: str) -> bool:
+        """Whether the file itself (or an override) gives this field."""
+        return isinstance(given := self._raw.get(section), dict) and field in given
+
+    @property
+    def name(self) -> str:
+        """What the pipeline is called: its name, else its file's."""
+        return self.settings.name or self.origin.rpartition("/")[2].rpartition(".")[0] or self.origin
 
     @property
     def nodes(self) -> list[Node]:
@@ -90,15 +144,48 @@ def load_pipeline(path: str | None = None, overrides: Sequence[str] = (), to_run
     raw = _read(name)
     for override in overrides:
         _set(raw, override)
-    _share_data(raw, name)
-    _inherit_ppo(raw)
-    try:
-        pipeline = Pipeline(PipelineConfig.model_validate(raw), name)
-    except ValidationError as error:
-        raise UserError("\n".join(f"{name}: {line}" for line in _problems(error))) from error
+    pipeline = _checked(hidden(raw), name)  # no secret from here on; what opens a URL has it back
+    for number, schedule in enumerate(pipeline.settings.schedules):
+        _check_schedule(pipeline, number, schedule)
     if to_run and pipeline.settings.runner not in READY_RUNNERS:
         raise UserError(f"{name}: runner: {pipeline.settings.runner!r} is not here yet; use threads or processes")
     return pipeline
+
+
+def _checked(raw: dict[str, Any], name: str) -> Pipeline:
+    given = copy.deepcopy(raw)
+    _share_data(given, name)
+    _inherit_ppo(given)
+    try:
+        return Pipeline(PipelineConfig.model_validate(given), name, raw)
+    except ValidationError as error:
+        raise UserError("\n".join(f"{name}: {line}" for line in _problems(error))) from error
+
+
+def _check_schedule(pipeline: Pipeline, number: int, schedule: ScheduleConfig) -> None:
+    """Raise `UserError` for a schedule that names what the pipeline lacks, or overrides what its config cannot take."""
+    where = f"{pipeline.origin}: schedules.{number}"
+    stages = [node.name for node in pipeline.nodes]
+    for field in ("stage", "until"):
+        if (given := getattr(schedule, field)) not in ("all", *stages):
+            raise UserError(
+                f"{where}.{field}: this config has no stage {given!r}; it has {', '.join(stages) or 'none'}"
+            )
+    names = [other.slug(place) for place, other in enumerate(pipeline.settings.schedules[: number + 1], start=1)]
+    if names[-1] in names[:-1]:
+        raise UserError(f"{where}.name: an earlier schedule is called {names[-1]!r} too")
+    allowed = stages if schedule.stage == "all" else [schedule.stage]
+    for override in schedule.set:
+        section, dot, _ = override.partition("=")[0].partition(".")
+        if section not in (allowed if dot else COMMON):
+            raise UserError(
+                f"{where}.set: {override}: a schedule sets fields of {', '.join(allowed)}, and {', '.join(COMMON)}"
+            )
+    try:
+        pipeline.overridden(schedule.set)
+    except UserError as error:
+        problem = str(error).removeprefix(f"{pipeline.origin}: ").removeprefix("--set ")
+        raise UserError(f"{where}.set: {problem}") from error
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -112,7 +199,7 @@ def _read(name: str) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{name}: not YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{name}: not YAML: {redact_text(' '.join(str(error).split()))}") from None
     if not isinstance(raw, dict):
         raise UserError(f"{name}: a config is a mapping of sections, this is {type(raw).__name__}")
     # A section that is named but left empty (`dedup:`) asks for the stage with its defaults.
@@ -122,23 +209,24 @@ def _read(name: str) -> dict[str, Any]:
 def _set(raw: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     if not equals or not path:
-        raise UserError(f"--set {override}: write it as section.field=value")
+        raise UserError(f"--set {redact_override(override)}: write it as section.field=value")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"--set {override}: the value is not YAML: {' '.join(str(error).split())}") from error
+        problem = redact_text(" ".join(str(error).split()))
+        raise UserError(f"--set {redact_override(override)}: the value is not YAML: {problem}") from None
     target = raw
     *parents, last = path.split(".")
     for parent in parents:
         inner = target.setdefault(parent, {})
         if not isinstance(inner, dict):
-            raise UserError(f"--set {override}: {parent!r} is not a section")
+            raise UserError(f"--set {redact_override(override)}: {parent!r} is not a section")
         target = inner
     target[last] = value
 
 
 def _share_data(raw: dict[str, Any], origin: str) -> None:
-    for section, reader in (("sft", "demonstrations"), ("reward", "label")):
+    for section, reader in SHARED_DATA:
         given = raw.get(section)
         if isinstance(given, dict) and "data" in given:
             data = given.pop("data")
@@ -164,7 +252,7 @@ def _problems(error: ValidationError) -> list[str]:
         if problem["type"] == "extra_forbidden":
             text = "no such field"
         elif problem["type"] != "missing":
-            text += f" (got {problem['input']!r})"
+            text += f" (got {redacted(problem['input'])!r})"
         lines.append(f"{where}: {text}")
     return lines
 

@@ -9,16 +9,19 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext, suppress
 from typing import Any
 
-from prefect import flow
-from prefect.context import SettingsContext
+from prefect import flow, get_run_logger
+from prefect.context import FlowRunContext, SettingsContext
+from prefect.exceptions import FailedRun, MissingResult
 
-from artifacts.errors import RunError
-from artifacts.store import Artifact, Store
+from artifacts.errors import RunError, UserError
+from artifacts.store import Store
 from flows.config import Pipeline
+from flows.openlineage_events import told
 from flows.planning import inputs_for, walk
 from flows.records import RunRecord, now
 from flows.server import embedded
-from flows.stage_flows import flow_caller
+from flows.stage_flows import failed, flow_caller
+from flows.ui import showing
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -33,16 +36,34 @@ def run_pipeline(
     listener: Listener | None = None,
 ) -> RunRecord:
     """Run a pipeline as a Prefect flow and fill its record. A failing stage raises; the record keeps what was done."""
+
+    def whole() -> None:
+        _walk(pipeline, store, record, until, force_from, listener)
+
+    body = _as_flow("pipeline", f"{pipeline.name} {record.run}", whole)
+    return _recorded(record, store, told(pipeline.settings.openlineage, record, body))
+
+
+def walk_pipeline(
+    pipeline: Pipeline, store: Store, record: RunRecord, *, until: str | None = None, force_from: str | None = None
+) -> RunRecord:
+    """The same inside a flow that runs already: that of a deployment."""
+    body = told(pipeline.settings.openlineage, record, lambda: _walk(pipeline, store, record, until, force_from, None))
+    return _recorded(record, store, body)
+
+
+def _walk(
+    pipeline: Pipeline,
+    store: Store,
+    record: RunRecord,
+    until: str | None,
+    force_from: str | None,
+    listener: Listener | None,
+) -> None:
     rows = _Listening(record, store, listener)
-
-    @flow(name=f"pipeline-{pipeline.settings.name or 'unnamed'}", flow_run_name=record.run, validate_parameters=False)
-    def pipeline_flow() -> int:
-        walk(
-            pipeline, store, until, force_from, flow_caller(store, pipeline.settings, pipeline.config, record.run, rows)
-        )
-        return len(rows)
-
-    return _recorded(record, store, pipeline_flow)
+    call = flow_caller(store, pipeline.settings, pipeline.config, record.run, rows)
+    with showing(store, record, pipeline.name):
+        walk(pipeline, store, until, force_from, call)
 
 
 def run_single(
@@ -60,10 +81,41 @@ def run_single(
     rows = _Listening(record, store, listener)
     call = flow_caller(store, pipeline.settings, pipeline.config, record.run, rows)
 
-    def one() -> Artifact:
-        return call(name, inputs, force)
+    def one() -> None:
+        with showing(store, record):
+            call(name, inputs, force)
 
-    return _recorded(record, store, one)
+    body: Callable[[], Any] = one
+    if FlowRunContext.get() is None:  # from the command line; a deployment's flow runs already
+        body = _as_flow("stage", f"{name} of {pipeline.name} {record.run}", one)
+    return _recorded(record, store, told(pipeline.settings.openlineage, record, body))
+
+
+def _as_flow(name: str, run_name: str, body: Callable[[], None]) -> Callable[[], Any]:
+    """`body` as a flow. An error for people is one line in its log and its state's message, without a traceback."""
+    ended: list[Exception | None] = []  # where Prefect loses it, as it loses results (flows.stage_flows)
+
+    @flow(name=name, flow_run_name=run_name, validate_parameters=False, persist_result=False)
+    def whole() -> Any:
+        try:
+            body()
+        except (UserError, RunError) as error:
+            get_run_logger().error(str(error))
+            ended.append(error)
+            return failed(error)
+        ended.append(None)
+        return None
+
+    def call() -> None:
+        try:
+            whole()
+        except (FailedRun, MissingResult):
+            if not ended:
+                raise
+            if ended[0] is not None:
+                raise ended[0] from None
+
+    return call
 
 
 def _recorded(record: RunRecord, store: Store, body: Callable[[], Any]) -> RunRecord:

@@ -8,19 +8,24 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from artifacts.audit.blocklist import ROLE as BLOCKLIST
 from artifacts.errors import UserError
 from artifacts.fetch import offline
+from artifacts.manifest import SourceEntry
 from artifacts.sources import Source
 from artifacts.store import Artifact, Store
+from flows import licences
 from flows.config import Pipeline
 from flows.registry import BY_NAME
-from tasks.execution import check_inputs, recipe_of
+from flows.waiting import missing_rankings
+from tasks.execution import check_inputs, find_sources, recipe_of
 from tasks.stage import Stage
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stage of a plan. `status`: reuse, build, or unknown (it depends on content that is not there yet)."""
+    """One stage of a plan. `status`: reuse, build, unknown (it depends on content that is not there yet), or denied (a
+    source's licence is one that the config forbids, and a run would not start)."""
 
     stage: str
     recipe: str | None
@@ -68,7 +73,8 @@ def check_sources(pipeline: Pipeline, until: str | None) -> None:
     """Find everything that the run will read from outside, before anything starts.
 
     Raises:
-        UserError: a file is missing, or is not what its data manifest says; or no stage makes an input.
+        UserError: a file is missing, is not what its data manifest says, or has a licence that the config forbids; or
+            no stage makes an input.
     """
     for name in select(pipeline, until):
         stage = BY_NAME[name].stage
@@ -81,7 +87,17 @@ def check_sources(pipeline: Pipeline, until: str | None) -> None:
                     f"{makers}, or run it alone (crawl2chat stage {name} --input {given}=REF)"
                 )
         if stage.sources:
-            stage.sources(pipeline.config(name))
+            licences.check_sources(pipeline, name, stage.sources(pipeline.config(name)))
+
+
+def check_refs(pipeline: Pipeline, store: Store, until: str | None) -> None:
+    """Look at the artifacts of earlier runs that the config refers to, before anything starts.
+
+    Raises:
+        UserError: one is not there, or was made from a source whose licence the config forbids.
+    """
+    for name in select(pipeline, until):
+        licences.check_inputs(pipeline, name, inputs_from(pipeline, store, name, {}))
 
 
 def _step(pipeline: Pipeline, store: Store, name: str, before: Mapping[str, Step], forced: bool) -> Step:
@@ -97,9 +113,14 @@ def _step(pipeline: Pipeline, store: Store, name: str, before: Mapping[str, Step
         return Step(name, None, "unknown", f"no stage of this config makes its input {missing[0]!r}")
     try:
         with offline():
-            sources = stage.sources(config) if stage.sources else []
+            sources = find_sources(stage, config, store, inputs)
     except UserError as error:
         return Step(name, None, "unknown", f"its files are not here yet: {error}")
+    try:
+        licences.check_sources(pipeline, name, sources)
+        licences.check_inputs(pipeline, name, {given: inputs.get(given, []) for given in BY_NAME[name].refs})
+    except UserError as error:
+        return Step(name, None, "denied", str(error))
     recipe = recipe_of(stage, config, inputs, sources, pipeline.settings.seed)
     found = store.find(name, recipe)
     if forced:
@@ -108,6 +129,9 @@ def _step(pipeline: Pipeline, store: Store, name: str, before: Mapping[str, Step
     if found is not None:
         _ = found.manifest  # a damaged one cannot be reused, and says so
         return Step(name, recipe, "reuse", f"{found.ref} has this recipe", found)
+    waits = missing_rankings(name, config, inputs)
+    if waits is not None:
+        return Step(name, None, "unknown", str(waits))
     return Step(name, recipe, "build", _reason(store, stage, config, inputs, sources, pipeline.settings.seed))
 
 
@@ -144,9 +168,18 @@ def _reason(
         before = [entry.content for entry in last.inputs if entry.name == name]
         if before != [artifact.manifest.content for artifact in artifacts]:
             changes.append(f"input {name} changed")
-    if [entry.sha256 for entry in last.sources] != [source.sha256 for source in sources]:
-        changes.append("source files changed")
+    changes += _source_changes(last.sources, sources)
     return f"since {made[-1].ref}: " + ("; ".join(changes) or "an older recipe")
+
+
+def _source_changes(before: Sequence[SourceEntry], after: Sequence[Source]) -> list[str]:
+    changes = []
+    for what, blocks in (("source files changed", False), ("blocklist changed", True)):
+        old, new = (
+            [entry.sha256 for entry in entries if (entry.role == BLOCKLIST) == blocks] for entries in (before, after)
+        )
+        changes += [what] if old != new else []
+    return changes
 
 
 def _config_changes(before: Mapping[str, Any], after: Mapping[str, Any], where: str) -> list[str]:
@@ -166,7 +199,8 @@ def inputs_for(
     """The inputs of one stage run alone: as given by reference, else what this config has made.
 
     Raises:
-        UserError: an input is neither given nor made yet; the message says which stage would make it.
+        UserError: an input is neither given nor made yet (the message says which stage would make it), or a licence
+            above it, or of a file that the stage reads, is one that the config forbids.
     """
     stage = BY_NAME[name].stage
     inputs = inputs_from(pipeline, store, name, {})
@@ -174,6 +208,9 @@ def inputs_for(
     feeders = pipeline.feeders(name)
     wanted = [key for key in stage.reads if key not in inputs and key in feeders]
     made = _made(pipeline, store, {feeders[key] for key in wanted})
+    for above in _feeding(pipeline, [feeders[key] for key in wanted]):
+        if made[above].status == "denied":
+            raise UserError(made[above].because)
     for key in wanted:
         step = made[feeders[key]]
         if step.artifact is not None:
@@ -185,7 +222,18 @@ def inputs_for(
                 f"or give one with --input {key}=REF"
             )
     check_inputs(stage, inputs)
+    licences.check_inputs(pipeline, name, inputs)
+    if pipeline.settings.licences.deny and stage.sources:
+        licences.check_sources(pipeline, name, stage.sources(pipeline.config(name)))
     return inputs
+
+
+def _feeding(pipeline: Pipeline, names: Sequence[str]) -> list[str]:
+    """These stages, and all whose artifacts reach them in this pipeline."""
+    found = list(names)
+    for name in found:  # which grows
+        found += [feeder for feeder in pipeline.feeders(name).values() if feeder not in found]
+    return found
 
 
 def _made(pipeline: Pipeline, store: Store, names: set[str]) -> dict[str, Step]:
@@ -203,6 +251,7 @@ Call = Callable[[str, dict[str, list[Artifact]], bool], Artifact]
 def walk(pipeline: Pipeline, store: Store, until: str | None, force_from: str | None, call: Call) -> None:
     """Run the stages in order: `call(stage, inputs, force)` builds or reuses one and returns its artifact."""
     selected = select(pipeline, until, force_from)
+    check_refs(pipeline, store, until)
     made: dict[str, Artifact] = {}
     forced = False
     for name in selected:

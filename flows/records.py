@@ -1,20 +1,33 @@
-"""The record of a run: what was asked, what each stage gave. `<store>/runs/<id>.json`."""
+"""The record of a run: who asked for what, what each stage gave. `<store>/runs/<id>.json`, sealed in the run chain."""
 
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import socket
+import sys
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from artifacts.errors import UserError
+from artifacts.lock import in_use
+from artifacts.redaction import redact_override, redact_text
+from artifacts.runs import act_as, finish_run, hold_run, load_run, now, record_path, start_run, who
 from artifacts.store import Store
+
+__all__ = ["RunRecord", "load_run", "new_run_id", "now", "start_record"]
 
 
 @dataclass
 class RunRecord:
-    """Written when a run starts and again after every stage, so that a killed run has a record too."""
+    """Written when a run starts and again after every stage, so that a killed run has a record too.
+
+    `chain` is the digest of the run's first entry in the run chain; the last entry holds the SHA-256 of the finished
+    record (`artifacts.runs`).
+    """
 
     run: str
     config: str
@@ -23,10 +36,34 @@ class RunRecord:
     finished: str | None = None
     ok: bool = False
     error: str | None = None
+    user: str = field(default_factory=who)
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+    chain: str | None = None
     stages: list[dict[str, Any]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._alive = ExitStack()  # holds the lock that says so until the record is finished
+        self._held = False
+
     def save(self, store: Store) -> None:
-        store.write_text(f"runs/{self.run}.json", json.dumps(asdict(self), indent=1) + "\n")
+        """Write the record; the first time also start it in the run chain, and seal it there once it is finished."""
+        if self.chain is None:
+            if not self._held:
+                self._alive.enter_context(in_use(store, f"run {self.run}"))
+                self._alive.enter_context(hold_run(store, self.run))
+                self._held = True
+            self._write(store)
+            self.chain = start_run(store, self.run)
+        self._write(store)
+        if self.finished:
+            finish_run(store, self.run)
+            self._alive.close()
+
+    def _write(self, store: Store) -> None:
+        value = asdict(self) | {"overrides": [redact_override(given) for given in self.overrides]}
+        value["error"] = redact_text(self.error) if self.error else None
+        store.write_text(record_path(self.run), json.dumps(value, indent=1) + "\n")
 
     def result(self) -> dict[str, Any]:
         """The object that `run --json` prints."""
@@ -35,12 +72,20 @@ class RunRecord:
 
 def start_record(config: str, overrides: list[str] | None) -> RunRecord:
     """The record of a run that starts now."""
+    if creator := _creator():
+        act_as(creator)
     return RunRecord(new_run_id(), config, overrides or [], now())
 
 
-def now() -> str:
-    """The time in UTC, ISO 8601 with seconds."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+def _creator() -> str | None:
+    """Whom Prefect names as the creator of the flow run that this process is in; its open server knows no users."""
+    if "prefect.context" not in sys.modules:
+        return None
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    created = context.flow_run.created_by if context and context.flow_run else None
+    return created.display_value if created else None
 
 
 def new_run_id() -> str:
@@ -48,17 +93,6 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def load_run(store: Store, run: str) -> dict[str, Any]:
-    """A run's record, by its id or a unique beginning of it; `latest` is the newest.
-
-    Raises:
-        UserError: the store has no such run.
-    """
-    known = [name.removesuffix(".json") for name in store.list_dir("runs") if name.endswith(".json")]
-    if run == "latest" and known:
-        run = known[-1]
-    matches = [run] if run in known else [name for name in known if name.startswith(run)]
-    if len(matches) != 1:
-        raise UserError(f"{run!r}: {'no such run' if not matches else 'several runs begin so'} in {store.url}")
-    record: dict[str, Any] = json.loads(store.read_text(f"runs/{matches[0]}.json"))
-    return record
+def report_path(store: Store, name: str) -> Path:
+    """Where the report of a run or an artifact is written: in the store, or in the local cache of a remote one."""
+    return (store.scratch_root() if store.remote else Path(store.root)) / "reports" / f"{name}.html"

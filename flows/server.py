@@ -8,6 +8,7 @@ parent dies, however it dies, the server ends too.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,10 +19,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from artifacts.errors import RunError, UserError
 
-START_SECONDS = 90
+START_SECONDS = 240  # of a machine that has much else to do; a server that ended is noticed at once
+RESTARTS = 5  # of a server that ended before its time; one that cannot live ends the run
 
 # No calls home, and a terminal that shows our own progress: the server still receives every log line.
 QUIET = {
@@ -31,6 +34,8 @@ QUIET = {
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
 }
 
+# On a server that stays, runs that fall silent become Crashed (`flows.serving.automations`). Prefect takes no less.
+HEARTBEAT_SECONDS = 30
 
 EMBEDDED = "CRAWL2CHAT_EMBEDDED_SERVER"
 
@@ -47,31 +52,85 @@ def prefect_api() -> Iterator[str]:
         os.environ.setdefault(name, value)
     given = os.environ.get("PREFECT_API_URL")
     if given:
+        os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_SECONDS))
         _require(given)
         yield given
         return
-    port = _free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flows.server", str(port)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        cwd=Path(__file__).resolve().parent.parent,
-    )
-    url = f"http://127.0.0.1:{port}/api"
-    try:
-        _wait(process, url)
-        os.environ["PREFECT_API_URL"] = os.environ[EMBEDDED] = url
-        yield url
-    finally:
-        _send_what_is_left()
-        os.environ.pop("PREFECT_API_URL", None)
-        os.environ.pop(EMBEDDED, None)
+    with _Embedded() as server:
+        os.environ["PREFECT_API_URL"] = os.environ[EMBEDDED] = server.url
+        try:
+            yield server.url
+        finally:
+            _send_what_is_left()
+            os.environ.pop("PREFECT_API_URL", None)
+            os.environ.pop(EMBEDDED, None)
+
+
+class _Embedded:
+    """The server process, as a context. One that ends before its time is started again, on the same database.
+
+    The socket is held here and only lent to the process. While none serves it, connections wait in its queue and are
+    not refused: Prefect's client asks again after every error but a refusal.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/api"
+        self._ending = threading.Event()
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.server", str(self._socket.fileno())],
+            pass_fds=[self._socket.fileno()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd=Path(__file__).resolve().parent.parent,
+        )
+
+    def __enter__(self) -> _Embedded:
+        try:
+            _wait(self._process, self.url)
+        except BaseException:
+            self.__exit__()
+            raise
+        threading.Thread(target=self._keep, daemon=True, name="embedded-server").start()
+        return self
+
+    def _keep(self) -> None:
+        for _ in range(RESTARTS):
+            status = self._process.wait()
+            if self._ending.is_set():
+                return
+            sys.stderr.write(f"the embedded Prefect server has ended ({_how(status)}); it is started again\n")
+            self._process = self._start()
+            if self._ending.is_set():  # while it was being started
+                self._process.kill()
+            assert self._process.stderr is not None
+            _drain(self._process.stderr)
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        process = self._process
         process.terminate()
         try:
             process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
+        self._socket.close()
+
+
+def _how(status: int) -> str:
+    return signal.Signals(-status).name if status < 0 else f"exit code {status}"
+
+
+def _drain(stream: IO[bytes]) -> list[bytes]:
+    """The lines of a stream, read in the background for as long as the process lives: a full pipe would stop it."""
+    lines: list[bytes] = []
+    threading.Thread(target=lambda: lines.extend(stream), daemon=True).start()
+    return lines
 
 
 def _require(url: str) -> None:
@@ -101,10 +160,8 @@ def _send_what_is_left() -> None:
 
 
 def _wait(process: subprocess.Popen[bytes], url: str) -> None:
-    errors: list[bytes] = []
     assert process.stderr is not None
-    # Read for as long as the server lives, or a full pipe would stop it.
-    threading.Thread(target=lambda stream: errors.extend(stream), args=(process.stderr,), daemon=True).start()
+    errors = _drain(process.stderr)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -114,30 +171,20 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
         except OSError:
             time.sleep(0.1)
     said = b"".join(errors[-5:]).decode(errors="replace").strip()
-    raise RunError(f"the embedded Prefect server did not start: {said or 'no answer in time'}")
+    status = process.poll()
+    ended = "no answer in time" if status is None else f"it ended ({_how(status)})"
+    raise RunError(f"the embedded Prefect server did not start: {said or ended}")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def serve(port: int) -> None:
-    """Serve Prefect's API on localhost until the parent process is gone. Runs in the child."""
+def serve(descriptor: int) -> None:
+    """Serve Prefect's API on a listening socket until the parent process is gone. Runs in the child."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update({"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"})
     import uvicorn
 
-    uvicorn.run(
-        "prefect.server.api.server:create_app",
-        factory=True,
-        host="127.0.0.1",
-        port=port,
-        log_level="error",
-        lifespan="on",
-    )
+    application = "prefect.server.api.server:create_app"
+    config = uvicorn.Config(application, factory=True, log_level="error", lifespan="on", backlog=512)
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 
 
 def _end_with_parent() -> None:

@@ -101,13 +101,17 @@ def manifest_text(manifest: Mapping[str, Any]) -> None:
 def verify_text(found: Mapping[str, Any]) -> None:
     for problem in found["problems"]:
         out.print(Text(f"{problem['artifact']}  {problem['file']}: {problem['problem']}"))
+    for note in found["notes"]:
+        out.print(Text(f"note: {note['file']}: {note['problem']}"))
     said = "no problems" if found["ok"] else f"{len(found['problems'])} problems"
-    out.print(f"{found['checked']} artifacts checked: {said}")
+    entries = found["chain"]["entries"]
+    runs = f"a run chain of {entries} entries" if entries else "no run chain yet"
+    out.print(f"{found['checked']} artifacts, {runs}: {said}")
 
 
 def why_text(found: Mapping[str, Any]) -> None:
     for document in found["documents"]:
-        out.print(Text(f"{document['doc_id']}  {document['url']}", style="bold"))
+        out.print(Text(f"{document['doc_id']}  {document['url']}{_taken_down(document)}", style="bold"))
         for step in document["fate"]:
             fate = "kept" if step["kept"] else "dropped"
             reason = "" if step["reason"] == fate else step["reason"] or ""
@@ -123,14 +127,39 @@ def why_text(found: Mapping[str, Any]) -> None:
 
 def trace_text(found: Mapping[str, Any]) -> None:
     for document in found["documents"]:
-        out.print(Text(f"{document['doc_id']}  {document['url']}", style="bold"))
+        out.print(Text(f"{_traced(document)}{_taken_down(document)}", style="bold"))
     if found["sequences"]:
         out.print(f"in {found['sequences']} training sequences")
     if found["models"]:
         columns = ("artifact", "stage", "first_step", "last_step", "tokens")
-        _table(columns, [[row[name] for name in columns] for row in found["models"]], columns[2:])
+        model_table(found["models"], columns)
     for source in found["sources"]:
         out.print(Text("  ".join(f"{key}: {value}" for key, value in source.items() if value is not None)))
+
+
+def _traced(document: Mapping[str, Any]) -> str:
+    """What was traced, in a line: a page, a prompt with its tables, or a record with what was decided about it."""
+    if "prompt_id" in document:
+        tables = "; ".join(f"{row['artifact']} ({', '.join(row['tables'])})" for row in document["tables"])
+        return f"{document['prompt_id']}  {tables}"
+    if "kept" in document:
+        fate = "kept" if document["kept"] else f"dropped {document['reason']}"
+        return f"{document['doc_id']}  {document['artifact']}  {fate}  {document['detail'] or ''}".rstrip()
+    return f"{document['doc_id']}  {document['url']}"
+
+
+def _taken_down(document: Mapping[str, Any]) -> str:
+    return f"  taken down {document['taken_down']}" if document.get("taken_down") else ""
+
+
+def model_table(models: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Models that have read a page; where it was taken down, also which of them were trained anew without it."""
+    rows = [dict(row) for row in models]
+    if any("replaced_by" in row for row in rows):
+        columns = (*columns, "state")
+        for row in rows:
+            row["state"] = f"replaced by {row['replaced_by']}" if row["replaced_by"] else "stale: retrain"
+    _table(columns, [[row[name] for name in columns] for row in rows], ("first_step", "last_step", "tokens"))
 
 
 def write_run_report(store: Store, run: str, errors: Console) -> str | None:
@@ -148,6 +177,7 @@ def write_report_of(store: Store, target: str, out: Path | None) -> str:
     Raises:
         UserError: `target` names neither.
     """
+    from flows.records import report_path
     from flows.report import write_report
 
     subject: Any
@@ -158,7 +188,7 @@ def write_report_of(store: Store, target: str, out: Path | None) -> str:
         subject = _run_record(store, target)
         name = subject["run"]
     if out is None:
-        out = (store.scratch_root() if store.remote else Path(store.root)) / "reports" / f"{name}.html"
+        out = report_path(store, name)
     if out.is_dir():
         raise UserError(f"--out {out}: a folder; name a file in it")
     try:

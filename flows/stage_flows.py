@@ -6,24 +6,28 @@ Prefect, decides what is reused: a reused artifact ends its task in a state name
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 from prefect import Flow, flow, get_run_logger, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.concurrency.sync import concurrency
-from prefect.states import Completed
+from prefect.exceptions import FailedRun, MissingResult
+from prefect.states import Completed, Failed
 
-from artifacts.errors import RunError
+from artifacts.errors import RunError, UserError
 from artifacts.store import Artifact, Store
 from flows.config import RunnerName
+from flows.openlineage_events import stage_events
 from flows.progress import stage_progress
 from flows.registry import BY_NAME
-from flows.runner import prefect_map, task_runner
-from tasks.execution import Outcome, execute
+from flows.runner import end_workers, shard_map
+from flows.serving.events import announce
+from flows.serving.limits import slots
+from flows.ui import publish_stage
+from flows.ui.lines import end_line, row_line, start_line, warnings
+from flows.waiting import wait_for_rankings
+from tasks.execution import execute
 
 
 @task(name="stage", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
@@ -33,56 +37,75 @@ def run_stage_task(
     inputs: dict[str, list[str]],
     store_url: str,
     seed: int,
-    workers: int,
+    runner: RunnerName,
+    workers: int | None,
     run_id: str | None,
     force: bool,
 ) -> State[dict[str, Any]]:
     """Reuse or build one stage's artifact. Its result is the row that `run --json` prints, with the full reference."""
-    stage, store = BY_NAME[name].stage, Store(store_url)
-    given = {key: [store.resolve(ref) for ref in refs] for key, refs in inputs.items()}
-    with concurrency("gpu", strict=False) if stage.gpu else _Nothing(), stage_progress(name) as progress:
-        outcome = execute(
-            stage,
-            stage.config.model_validate(config),
-            given,
-            store,
-            seed=seed,
-            mapper=prefect_map(workers),
-            progress=progress,
-            run_id=run_id,
-            force=force,
-        )
-    _publish(outcome)
-    row = {**outcome.row(), "folder": outcome.artifact.folder}
-    message = f"{outcome.artifact.ref} reused" if outcome.reused else f"{outcome.artifact.ref} built"
-    return Completed(name="Reused" if outcome.reused else "Completed", message=message, data=row)
+    log = get_run_logger()
+    try:
+        stage, store = BY_NAME[name].stage, Store(store_url)
+        given = {key: [store.resolve(ref) for ref in refs] for key, refs in inputs.items()}
+        if stage.gpu:
+            end_workers()  # training and sampling want the memory that idle workers hold
+        with (
+            slots(stage),
+            stage_progress(name, log, training=stage.gpu) as progress,
+            stage_events(run_id, name, given) as events,
+        ):
+            outcome = execute(
+                stage,
+                stage.config.model_validate(config),
+                given,
+                store,
+                seed=seed,
+                mapper=shard_map(runner, workers),
+                progress=events.progress(progress),
+                run_id=run_id,
+                force=force,
+                building=lambda recipe: log.info(start_line(name, given, recipe)),
+            )
+            events.finished(outcome.artifact, outcome.reused)
+    except (UserError, RunError) as error:
+        log.error(str(error))
+        _results[run_id, name] = error
+        return failed(error)
+    row = _results[run_id, name] = {**outcome.row(), "folder": outcome.artifact.folder}
+    publish_stage(outcome, log)
+    announce(outcome)
+    log.info(end_line(outcome))
+    warnings(outcome, log)
+    done = "reused" if outcome.reused else "built"
+    return Completed(name=_STATES[done], message=f"{outcome.artifact.ref} {done}", data=row)
 
 
-class _Nothing:
-    """The context of a stage that needs no accelerator."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
+_STATES = {"reused": "Reused", "built": "Completed"}
 
 
-def _publish(outcome: Outcome) -> None:
-    """The manifest as a table in the UI, and one line in the log."""
-    manifest = outcome.artifact.manifest
-    rows = [
-        {"field": "artifact", "value": outcome.artifact.ref},
-        {"field": "path", "value": outcome.artifact.path},
-        {"field": "content", "value": manifest.content},
-        {"field": "reused", "value": str(outcome.reused)},
-        *({"field": f"input {entry.name}", "value": entry.artifact} for entry in manifest.inputs),
-    ]
-    counts = manifest.counts
-    if counts.rows_in is not None:
-        rows += [{"field": key, "value": str(getattr(counts, key))} for key in ("rows_in", "kept", "dropped", "failed")]
-        rows += [{"field": f"dropped: {reason}", "value": str(number)} for reason, number in counts.reasons.items()]
-    key = f"{outcome.stage.replace('_', '-')}-manifest"
-    create_table_artifact(table=rows, key=key, description=f"{outcome.artifact.ref}")
-    get_run_logger().info("%s %s", outcome.artifact.ref, "reused" if outcome.reused else "built")
+# What the stages of this process have given, by run and stage. Prefect hands a result on inside the state, and takes
+# the server's copy of the state, which has none, where it had to ask twice: a busy server answered late the first time.
+_results: dict[tuple[str | None, str], dict[str, Any] | Exception] = {}
+
+
+def _given(run_id: str | None, name: str, ask: Callable[[], Any]) -> dict[str, Any]:
+    """A stage's row as `ask` has it from Prefect, or as the stage left it here where Prefect has lost it. Raises the
+    stage's own error likewise."""
+    try:
+        row: dict[str, Any] = ask()
+        return row
+    except (MissingResult, FailedRun):
+        kept = _results.get((run_id, name))
+        if kept is None:
+            raise
+    if isinstance(kept, Exception):
+        raise kept
+    return dict(kept)
+
+
+def failed(error: Exception) -> State[Any]:
+    """The state of what ends in an error for people: raised, Prefect would log a traceback of it at every level."""
+    return Failed(message=str(error), data=error)
 
 
 def make_stage_flow(name: str) -> Flow[..., Any]:
@@ -97,13 +120,21 @@ def make_stage_flow(name: str) -> Flow[..., Any]:
         workers: int | None = None,
         run_id: str | None = None,
         force: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Any:
         plain = config if isinstance(config, dict) else config.model_dump(mode="json")
-        count = workers or os.cpu_count() or 1
-        # A task that returns a state is called for that state; its result is what the state carries.
-        state: Any = run_stage_task(name, plain, inputs, store, seed, count, run_id, force)
-        row: dict[str, Any] = state.result()
-        return row
+
+        def ask() -> Any:
+            # A task that returns a state is called for that state; its result is what the state carries.
+            state: Any = run_stage_task(name, plain, inputs, store, seed, runner, workers, run_id, force)
+            return state.result()
+
+        _results.pop((run_id, name), None)
+        try:
+            row = _given(run_id, name, ask)
+        except (UserError, RunError) as error:
+            return failed(error)
+        done = "reused" if row["reused"] else "built"
+        return Completed(name=_STATES[done], message=f"{row['artifact']} {done}", data=row)
 
     stage_flow.__name__ = stage_flow.__qualname__ = f"{name}_flow"
     stage_flow.__doc__ = f"Run the stage `{name}` alone, or reuse what it made of the same inputs."
@@ -132,21 +163,26 @@ def flow_caller(
     """How `flows.planning.walk` runs a stage as a Prefect subflow. Appends each stage's row to `rows`."""
 
     def call(name: str, inputs: dict[str, list[Artifact]], force: bool) -> Artifact:
-        chosen = STAGE_FLOWS[name].with_options(task_runner=task_runner(settings.runner, settings.workers))
-        # Prefect's overloads say None for a flow that they cannot look into.
-        row: Any = chosen(
-            config=configs(name),
-            inputs={key: [f"{a.stage}@{a.recipe}.{a.content}" for a in group] for key, group in inputs.items()},
-            store=store.url,
-            seed=settings.seed,
-            runner=settings.runner,
-            workers=settings.workers,
-            run_id=run_id,
-            force=force,
+        wait_for_rankings(name, configs(name), inputs)
+        chosen = STAGE_FLOWS[name].with_options(flow_run_name=f"{name} {run_id}")
+        row = _given(
+            run_id,
+            name,
+            lambda: chosen(
+                config=configs(name),
+                inputs={key: [f"{a.stage}@{a.recipe}.{a.content}" for a in group] for key, group in inputs.items()},
+                store=store.url,
+                seed=settings.seed,
+                runner=settings.runner,
+                workers=settings.workers,
+                run_id=run_id,
+                force=force,
+            ),
         )
         stage, _, rest = row.pop("folder").partition("/")
         recipe, _, content = rest.partition(".")
         rows.append(row)
+        get_run_logger().info(row_line(row))
         artifact = Artifact(store, stage, recipe, content)
         _refuse_empty(artifact)
         return artifact

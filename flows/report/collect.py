@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from artifacts.graph import StoreGraph, inputs_first
+from artifacts.query import columns, query
 from artifacts.store import Artifact, Store
 
 Series = dict[str, tuple[list[float], list[float]]]
@@ -54,14 +53,12 @@ def subject_of(store: Store, target: Mapping[str, Any] | Artifact) -> Subject:
 def series(artifact: Artifact | None) -> Series:
     """Metric name to (steps, values) of a training stage's `data` table; empty without the stage or the table."""
     found: Series = {}
-    for path in artifact.files("data") if artifact else ():
-        table = pq.read_table(path)
-        if not {"step", "name", "value"} <= set(table.column_names):
-            return {}
-        for step, name, value in zip(*(table.column(c).to_pylist() for c in ("step", "name", "value")), strict=True):
-            steps, values = found.setdefault(name, ([], []))
-            steps.append(float(step))
-            values.append(float("nan") if value is None else float(value))
+    if artifact is None or not {"step", "name", "value"} <= columns(artifact):
+        return found
+    for row in query(artifact, "data", "select step, name, value from t order by row"):
+        steps, values = found.setdefault(row["name"], ([], []))
+        steps.append(float(row["step"]))
+        values.append(float("nan") if row["value"] is None else float(row["value"]))
     return found
 
 
@@ -76,11 +73,4 @@ def smooth(values: list[float], width: int) -> list[float]:
 
 def rows(artifact: Artifact, table: str, limit: int) -> list[dict[str, Any]]:
     """The first rows of one of an artifact's tables."""
-    found: list[dict[str, Any]] = []
-    for path in artifact.files(table):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=limit):
-                found += batch.to_pylist()
-                if len(found) >= limit:
-                    return found[:limit]
-    return found
+    return query(artifact, table, "select * exclude (row) from t order by row limit ?", [limit])

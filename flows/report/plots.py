@@ -1,4 +1,5 @@
-"""Plots as inline SVG that takes its colours from the page, so that one drawing serves light, dark and print."""
+"""Plots as inline SVG that takes its colours from the page, so that one drawing serves light, dark and print; and as
+PNG for pages that are not ours."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from typing import Any
 import matplotlib
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
+from PIL import Image
 
 # Colours that stand for the page's own (style.css); they never reach the reader.
 INK, FAINT = "#010203", "#010204"
@@ -19,6 +21,11 @@ SERIES = ("#010211", "#010212", "#010213", "#010214")
 _VARIABLES = {INK: "var(--ink)", FAINT: "var(--line)"} | {
     c: f"var(--series-{n})" for n, c in enumerate(SERIES, start=1)
 }
+
+# What a PNG has in their place: the colours of the light page (style.css).
+_PAINTED = {INK: "#1f2328", FAINT: "#d9dde1"} | dict(
+    zip(SERIES, ("#2a78d6", "#d95926", "#178a62", "#7a5bd0"), strict=True)
+)
 
 _SETTINGS: Any = {
     "svg.fonttype": "none",
@@ -78,24 +85,45 @@ class Plot:
 def draw(plot: Plot, number: int) -> Markup:
     """Curves as SVG. `number` keeps the ids of several figures on one page apart."""
     with matplotlib.rc_context(_SETTINGS):
-        figure, axes = _figure(plot.x_label, plot.y_label)
-        for line in plot.lines:
-            colour = SERIES[line.colour % len(SERIES)]
-            if line.style == "band":
-                axes.plot(line.x, line.y, color=colour, alpha=0.3, linewidth=0.9)
-            else:
-                marker = "o" if line.style == "dots" or len(line.x) == 1 else None
-                axes.plot(line.x, line.y, color=colour, marker=marker, markersize=4, label=line.label)
-        for level in plot.levels:
-            axes.axhline(level.y, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-            # Written inside the axes and not in the legend: it is read where it stands.
-            axes.annotate(
-                level.label, (1, level.y), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9
-            )
-        axes.margins(y=0.12)
-        if sum(bool(line.label) for line in plot.lines if line.style != "band") > 1:
-            axes.legend(loc="best", fontsize=9)
-        return _svg(figure, plot.title, plot.describe, number)
+        return _svg(_curves(plot, {}), plot.title, plot.describe, number)
+
+
+def draw_png(plot: Plot) -> bytes:
+    """Curves as a PNG of 520 by 300 pixels on white, for pages that take no SVG of ours."""
+    settings = {
+        name: _PAINTED.get(value, value) if isinstance(value, str) else value for name, value in _SETTINGS.items()
+    }
+    settings |= {"axes.facecolor": "white", "figure.facecolor": "white"}
+    stream = io.BytesIO()
+    with matplotlib.rc_context(settings):
+        _curves(plot, _PAINTED).savefig(stream, format="png", dpi=100, metadata={"Software": None})
+    small = io.BytesIO()
+    # 64 colours are enough for a curve and its edges: a third of the bytes.
+    Image.open(stream).convert("RGB").quantize(64).save(small, "PNG", optimize=True)
+    return small.getvalue()
+
+
+def _curves(plot: Plot, colours: dict[str, str]) -> Figure:
+    """The figure; `colours` replaces those that stand for the page's own."""
+    figure, axes = _figure(plot.x_label, plot.y_label)
+    for line in plot.lines:
+        colour = SERIES[line.colour % len(SERIES)]
+        colour = colours.get(colour, colour)
+        if line.style == "band":
+            axes.plot(line.x, line.y, color=colour, alpha=0.3, linewidth=0.9)
+        else:
+            marker = "o" if line.style == "dots" or len(line.x) == 1 else None
+            axes.plot(line.x, line.y, color=colour, marker=marker, markersize=4, label=line.label)
+    for level in plot.levels:
+        axes.axhline(level.y, color=colours.get(INK, INK), linewidth=1, linestyle=(0, (4, 3)))
+        # Written inside the axes and not in the legend: it is read where it stands.
+        axes.annotate(
+            level.label, (1, level.y), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9
+        )
+    axes.margins(y=0.12)
+    if sum(bool(line.label) for line in plot.lines if line.style != "band") > 1:
+        axes.legend(loc="best", fontsize=9)
+    return figure
 
 
 def draw_histogram(

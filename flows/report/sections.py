@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from markupsafe import Markup
 
+from artifacts.query import query
 from flows.report.collect import Subject
-from flows.report.plots import Level, Line, Plot, draw, draw_histogram
+from flows.report.plots import Line, Plot, draw, draw_histogram
 
 Table = dict[str, Any]
 DATA_STAGES = ("ingest", "dedup", "quality", "decontaminate", "tokenize", "mix")
@@ -107,12 +106,10 @@ def dedup(subject: Subject, figures: Figures) -> Table | None:
 def _jaccard(subject: Subject) -> tuple[list[int], list[int]] | None:
     """Counts in 20 bins of the accepted and the rejected pairs."""
     counts = ([0] * 20, [0] * 20)
-    for path in subject.stages["dedup"].files("pairs"):
-        table = pq.read_table(path, columns=["jaccard", "accepted"]).drop_null()
-        for place, wanted in enumerate((True, False)):
-            values = table.filter(pc.equal(table.column("accepted"), wanted)).column("jaccard").to_pylist()
-            for value in values:
-                counts[place][min(19, int(value * 20))] += 1
+    binned = """select accepted, least(19, floor(jaccard * 20))::int as place, count(*) as pairs
+        from t where jaccard is not null and accepted is not null group by all"""
+    for row in query(subject.stages["dedup"], "pairs", binned):
+        counts[0 if row["accepted"] else 1][row["place"]] += row["pairs"]
     return counts if sum(counts[0]) + sum(counts[1]) else None
 
 
@@ -144,8 +141,3 @@ def sources(subject: Subject) -> list[dict[str, Any]]:
             if artifact.stage not in entry["stages"]:
                 entry["stages"].append(artifact.stage)
     return list(found.values())
-
-
-def curves(title: str, describe: str, y_label: str, lines: list[Line], levels: list[Level], number: int) -> Markup:
-    """Curves over optimizer steps."""
-    return draw(Plot(title, describe, "optimizer step", y_label, lines, levels), number)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from flows.report.collect import Series, Subject, rows, series, smooth
-from flows.report.plots import Level, Line
-from flows.report.sections import Figures, Table, curves
+from flows.report.plots import Level, Line, Plot, draw
+from flows.report.sections import Figures, Table
 
 ROLES = {"pretrained": "pretrained", "sft": "SFT", "ppo": "PPO-ptx", "ppo_without_ptx": "PPO without ptx"}
 
@@ -24,34 +24,63 @@ def _curve(found: Series, name: str, label: str, colour: int) -> list[Line]:
     ]
 
 
+LOSSES = {
+    "pretrain": ("Pretraining", "loss (nats a token)"),
+    "sft": ("Supervised fine-tuning", "loss (nats a response token)"),
+    "reward": ("Reward model", "loss"),
+}
+PPO_CURVES = {
+    "reward": ("Reward", "reward model's score"),
+    "kl": ("KL to the SFT model", "nats an episode"),
+    "ptx_loss": ("Pretraining loss under ptx", "nats a token"),
+    "value_loss": ("Value loss", "loss"),
+    "entropy": ("Entropy", "nats a token"),
+}
+
+
+def loss_plot(stage: str, table: Series, metrics: dict[str, Any]) -> Plot | None:
+    """The loss curves of pretraining, SFT or the reward model; None if the table has none."""
+    title, unit = LOSSES[stage]
+    lines = _curve(table, "train_loss", "train", 0) + _curve(table, "heldout_loss", "held out", 1)
+    lines += _curve(table, "pretrain_loss", "pretraining rows", 2)
+    if not lines:
+        return None
+    level = {"reward": 0.6931471805599453}.get(stage, metrics.get("uniform_loss"))
+    name = "a coin's (ln 2)" if stage == "reward" else "uniform"
+    levels = [Level(f"{name}: {level:.3g}", level)] if isinstance(level, float) else []
+    return _plot(f"{title}: loss", unit, lines, levels)
+
+
+def ppo_plots(runs: list[tuple[str, Series, int]]) -> list[Plot]:
+    """Reward, KL and the losses of one or more PPO stages over their steps; `runs` are (label, table, colour)."""
+    plots = []
+    for name, (title, unit) in PPO_CURVES.items():
+        lines = [line for label, table, colour in runs for line in _curve(table, name, label, colour)]
+        if lines:
+            plots.append(_plot(title, unit, lines, []))
+    return plots
+
+
+def _plot(title: str, unit: str, lines: list[Line], levels: list[Level]) -> Plot:
+    return Plot(title, _ends(lines), "optimizer step", unit, lines, levels)
+
+
 def losses(subject: Subject, figures: Figures) -> list[Table]:
     """Loss curves of pretraining, SFT and the reward model, as far as they were run."""
     found = []
-    for stage, title, unit in (
-        ("pretrain", "Pretraining", "loss (nats a token)"),
-        ("sft", "Supervised fine-tuning", "loss (nats a response token)"),
-        ("reward", "Reward model", "loss"),
-    ):
-        table = series(subject.stages.get(stage))
-        if not table:
-            continue
+    for stage, (title, _) in LOSSES.items():
         metrics = subject.metrics(stage)
-        lines = _curve(table, "train_loss", "train", 0) + _curve(table, "heldout_loss", "held out", 1)
-        lines += _curve(table, "pretrain_loss", "pretraining rows", 2)
-        if not lines:
-            continue
-        level = {"reward": 0.6931471805599453}.get(stage, metrics.get("uniform_loss"))
-        name = "a coin's (ln 2)" if stage == "reward" else "uniform"
-        levels = [Level(f"{name}: {level:.3g}", level)] if isinstance(level, float) else []
-        describe = _ends(lines)
-        plot = curves(f"{title}: loss", describe, unit, lines, levels, figures.next())
-        found.append({"title": title, "plot": plot, "describe": describe, "figures": _plain(metrics)})
+        plot = loss_plot(stage, series(subject.stages.get(stage)), metrics)
+        if plot is not None:
+            drawn = draw(plot, figures.next())
+            found.append({"title": title, "plot": drawn, "describe": plot.describe, "figures": _plain(metrics)})
     return found
 
 
 def _ends(lines: list[Line]) -> str:
     said = [f"{line.label} from {line.y[0]:.3f} to {line.y[-1]:.3f}" for line in lines if line.label and len(line.y)]
-    return "; ".join(said).capitalize() + "." if said else ""
+    text = "; ".join(said)
+    return f"{text[:1].upper()}{text[1:]}." if said else ""
 
 
 def _plain(metrics: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -77,19 +106,9 @@ def ppo(subject: Subject, figures: Figures) -> Table | None:
     runs = [(label, table, colour) for label, table, colour in runs if table]
     if not runs:
         return None
-    plots = []
-    for name, title, unit in (
-        ("reward", "Reward", "reward model's score"),
-        ("kl", "KL to the SFT model", "nats an episode"),
-        ("ptx_loss", "Pretraining loss under ptx", "nats a token"),
-        ("value_loss", "Value loss", "loss"),
-        ("entropy", "Entropy", "nats a token"),
-    ):
-        lines = [line for label, table, colour in runs for line in _curve(table, name, label, colour)]
-        if lines:
-            describe = _ends(lines)
-            plot = curves(title, describe, unit, lines, [], figures.next())
-            plots.append({"title": title, "plot": plot, "describe": describe})
+    plots = [
+        {"title": plot.title, "plot": draw(plot, figures.next()), "describe": plot.describe} for plot in ppo_plots(runs)
+    ]
     tables = [(ROLES[stage], _plain(subject.metrics(stage))) for stage in ("ppo", "ppo_without_ptx")]
     return {"plots": plots, "figures": [(label, found) for label, found in tables if found]}
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from artifacts.audit.licences import licences_of
 from artifacts.errors import RunError
 from artifacts.graph import graph, mermaid
 from artifacts.store import Artifact, Store
@@ -65,6 +66,7 @@ def render(about: Subject) -> str:
         "lineage_svg": lineage_svg(lineage) if lineage else None,
         "mermaid": mermaid(lineage) if lineage else None,
         "sources": attempt("sources", lambda: sections.sources(about)) or [],
+        "licences": attempt("licences", lambda: _licences(about)) or [],
         "environments": _environments(about),
         "problems": problems,
     }
@@ -74,6 +76,14 @@ def render(about: Subject) -> str:
     environment.filters |= {"number": number, "interval": interval, "size": size, "words": words}
     environment.tests["interval"] = training.is_interval
     return environment.get_template("report.html").render(style=(HERE / "style.css").read_text("utf8"), **values)
+
+
+def _licences(about: Subject) -> list[dict[str, Any]]:
+    """The licences of every source in each model, or in the last artifact where there is no model."""
+    models = [artifact for artifact in about.artifacts if "model/config.json" in artifact.manifest.files]
+    return [
+        {"artifact": artifact.ref, "licences": licences_of(artifact)} for artifact in models or about.artifacts[-1:]
+    ]
 
 
 def _stage_rows(about: Subject) -> list[dict[str, Any]]:

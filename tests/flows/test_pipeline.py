@@ -158,7 +158,7 @@ def test_a_page_nobody_saw_is_an_error(made: tuple[Path, str]) -> None:
         (("stage", "dedup", "--config", "CONFIG", "--input", "documents=ingest@ffff"), 2, "no such artifact"),
         (("show", "dedup@"), 2, "dedup@"),
         (("stage", "pretrain", "--config", "CONFIG", "--input", "tokenizer=dedup@latest"), 2, "pretrain"),
-        (("takedown",), 2, "later"),
+        (("takedown",), 2, "--urls"),
         (("nothing",), 2, "No such command"),
         (("why",), 2, "URL|DOC_ID"),
         (("plan", "--nothing"), 2, "--nothing"),

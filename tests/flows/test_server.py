@@ -9,8 +9,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from urllib.parse import urlsplit
 
 import pytest
+
+from tests.invariants.test_localhost import listeners
 
 SCRIPT = """
 import sys
@@ -38,6 +41,8 @@ def test_the_server_ends_when_its_parent_is_killed() -> None:
     assert parent.stdout is not None
     url = parent.stdout.readline().strip()
     assert answers(url)
+    if os.path.exists("/proc/net/tcp"):
+        assert listeners(int(urlsplit(url).port or 0)) == {"127.0.0.1"}
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     deadline = time.monotonic() + 20
