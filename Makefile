@@ -18,7 +18,7 @@ run: setup
 	$(BIN)/crawl2chat run configs/demo.yaml
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 lint: setup
 	$(BIN)/ruff check .

@@ -65,6 +65,18 @@ def submit(page: Any) -> Any:
     raise AssertionError("the form was not sent")
 
 
+def read_log(page: Any, line: str) -> None:
+    """Wait for a line of an ended run's log. The page asks no more once the run has ended, also for late lines."""
+    from playwright.sync_api import TimeoutError as NotYet
+
+    for _ in range(6):
+        with suppress(NotYet):
+            page.get_by_text(re.compile(line)).first.wait_for(timeout=20_000)
+            return
+        page.reload()
+    raise AssertionError(f"the log never says: {line}")
+
+
 def open_artifact(page: Any, up: Up, key: str, run: str) -> None:
     """From the list of artifacts to the history of one, and there to what the newest run of that name has made."""
     page.goto(address(up, "/artifacts"))
@@ -104,9 +116,7 @@ def test_a_stage_started_from_its_form_and_what_it_shows(service: Up, page: Any)
     page.get_by_text("Completed", exact=True).first.wait_for()
     (made,) = dedups(service)
     assert made.manifest.config["threshold"] == 0.7
-    page.get_by_text(
-        re.compile(rf"{made.ref} built in .* s: 40 rows: {made.manifest.counts.kept} kept")
-    ).first.wait_for()
+    read_log(page, rf"{made.ref} built in .* s: 40 rows: {made.manifest.counts.kept} kept")
 
     assert page.get_by_text("Beginning flow run").count() == 1
     assert page.get_by_text("submitting flow run").count() == 0  # the worker's attempts are no line of the run's log
@@ -140,4 +150,4 @@ def test_a_cron_schedule_creates_runs(service: Up, page: Any) -> None:
     page.get_by_role("tab", name="Logs").wait_for()
     page.get_by_text("Completed", exact=True).first.wait_for()
     page.get_by_text("auto-scheduled", exact=True).first.wait_for()
-    page.get_by_text(re.compile(r"ingest@\w+ reused: 40 rows")).first.wait_for()
+    read_log(page, r"ingest@\w+ reused: 40 rows")
