@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit, urlunsplit
 
-_DEFAULT_PORTS = {"http": "80", "https": "443", "ftp": "21"}
+DEFAULT_PORTS = {"http": "80", "https": "443", "ftp": "21"}
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
 # What may stand in a path or query as it is (RFC 3986 pchar, `/`, `?`) plus `%`; all else is percent-encoded UTF-8.
@@ -15,9 +15,13 @@ _FOREIGN = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%\[\]]")
 # equals its `canonical_url`. Most URLs match; the others may be or not.
 _CODE = "%(?:[01][0-9A-F]|2[0-9A-CF]|3[A-F]|40|5[B-E]|60|7[B-DF]|[89A-F][0-9A-F])"
 _FIRST = rf"(?:[A-Za-z0-9\-_~!$&'()*+,;=:@\[\]]|{_CODE})"  # of a segment: no dot, as it could be a dot segment
-PLAIN = (
-    r"(?:https?|ftp)://[a-z0-9](?:[a-z0-9._\-]*[a-z0-9])?(?::[1-9][0-9]{3,4})?"
-    rf"(?:/(?:{_FIRST}(?:{_FIRST}|\.)*)?)+(?:\?(?:{_FIRST}|[./?])*)?"
+_SITE = r"(?:https?|ftp)://[a-z0-9](?:[a-z0-9._\-]*[a-z0-9])?"
+_REST = rf"(?:/(?:{_FIRST}(?:{_FIRST}|\.)*)?)+(?:\?(?:{_FIRST}|[./?])*)?"
+PLAIN = rf"{_SITE}(?::[1-9][0-9]{{3,4}})?{_REST}"
+PORTLESS = _SITE + _REST  # those of them that name no port
+
+_PLACE = re.compile(
+    r"([A-Za-z][A-Za-z0-9+.\-]*)://(?:[^/?#]*@)?(\[[^\]/?#]*\]|[^:/?#]*)(?::(\d*))?([/?#].*)?", re.DOTALL
 )
 
 
@@ -50,11 +54,28 @@ def canonical_url(url: str) -> str:
     user = parts.netloc.rpartition("@")[0]
     authority = f"{user}@" if user else ""
     authority += f"[{host}]" if ":" in host else idna(host)
-    if port is not None and str(port) != _DEFAULT_PORTS.get(scheme):
+    if port is not None and str(port) != DEFAULT_PORTS.get(scheme):
         authority += f":{port}"
     path = _remove_dot_segments(_percent(parts.path)) or "/"
     query = f"?{_percent(parts.query)}" if "?" in url.partition("#")[0] else ""
     return f"{scheme}://{authority}{path}{query}"
+
+
+def without_user(url: str) -> str:
+    """The URL without user and password, which say who asks for a page and not which page it is."""
+    return re.sub(r"^([A-Za-z][A-Za-z0-9+.\-]*://)[^/?#]*@", r"\1", url) if "@" in url else url
+
+
+def place(canonical: str) -> tuple[str, str, str] | None:
+    """(host, port, path with query) of a URL in normal form; None for one that names no host.
+
+    The port is the one that is asked: 443 where an `https:` URL names none, and empty where the scheme has no default.
+    An IPv6 host stands in its brackets.
+    """
+    found = _PLACE.fullmatch(canonical)
+    if found is None or not found[2]:
+        return None
+    return found[2].lower(), found[3] or DEFAULT_PORTS.get(found[1].lower(), ""), found[4] or "/"
 
 
 def idna(host: str) -> str:

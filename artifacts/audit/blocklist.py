@@ -16,14 +16,15 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from ipaddress import IPv6Address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from artifacts.errors import RunError, UserError
+from artifacts.redaction import redact_text
 from artifacts.runs import append_event, who
 from artifacts.sources import Source
 from artifacts.store import Store
-from artifacts.urls import canonical_url, idna
+from artifacts.urls import canonical_url, place, without_user
 
 ROLE = "blocklist"
 FOLDER = "takedown"
@@ -31,39 +32,72 @@ NAME = "blocklist.txt"
 PATH = f"{FOLDER}/{NAME}"
 
 _DOC_ID = re.compile(r"[0-9a-f]{32}")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:(?!\d+(/|$))")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:(?!\d+(?:[/?#]|$))")
+_OPAQUE = re.compile(r"(?i)(?:file|urn|dns|mailto):(?!//)")
+# `user:password@host`, or `token@host/path`. A lone `name@host` is an address of a person, not of a page.
+_LOGIN = re.compile(r"[^/?#\s]*:[^/?#\s]*@(?=[^/?#])|[^/?#\s]*@(?=[^/?#]+/.)")
 _COMMENT = re.compile(r"(?:^|\s)#.*$")
 
-Key = tuple[str, str]  # what an entry means: ("doc_id" | "url" | "bare" | "host", value in normal form)
+# What an entry means: ("doc_id" | "url" | "bare" | "host", value in normal form). `bare` is a URL without a scheme:
+# `host/path` or `host:port/path`; `host` is `host` or `host:port`.
+Key = tuple[str, str]
 
 
 def read_entries(lines: Iterable[str]) -> dict[str, Key]:
-    """The entries of a blocklist as they are written, in order, each with what it means. `#` begins a comment."""
+    """The entries of a blocklist as they are written, in order, each with what it means. `#` begins a comment.
+
+    User and password are left out of an entry: they take no part in a match, and must not be stored.
+    """
     found: dict[str, Key] = {}
     for line in lines:
-        entry = _COMMENT.sub("", line).strip()
+        entry = _without_login(_COMMENT.sub("", line).strip())
         if entry:
             found.setdefault(entry, _key(entry))
     return found
 
 
+def _without_login(entry: str) -> str:
+    if "@" not in entry or _OPAQUE.match(entry):
+        return entry
+    return without_user(entry) if "://" in entry else _LOGIN.sub("", entry, count=1) if _LOGIN.match(entry) else entry
+
+
 def _key(entry: str) -> Key:
     if _DOC_ID.fullmatch(entry.lower()):
         return "doc_id", entry.lower()
+    named = entry.rstrip("/").removeprefix("//")
+    if _is_ipv6(named):
+        return "host", f"[{named.lower()}]"
     if _SCHEME.match(entry):
         return "url", canonical_url(entry)
-    if "/" in entry.rstrip("/"):
-        return "bare", canonical_url("http://" + entry).partition("://")[2]
-    return "host", idna(entry.rstrip("/").removeprefix("*.").removeprefix("."))
+    if any(mark in named for mark in "/?#"):
+        return "bare", canonical_url(_ANY + entry.removeprefix("//")).removeprefix(_ANY)
+    site = canonical_url(_ANY + named.removeprefix("*.").removeprefix(".")).removeprefix(_ANY)
+    return "host", site.rstrip("/")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+_ANY = "any://"  # in place of the scheme that an entry leaves out: one without a default port
 
 
 class Blocklist:
-    """URLs, hosts (with all below them) and doc_ids that must not be read."""
+    """URLs, hosts (with all below them) and doc_ids that must not be read.
+
+    What an entry without a scheme leaves out may be anything: `host` and `host/path` hold for every scheme and port,
+    `host:port` and `host:port/path` for that port, also where a URL leaves it out as its scheme's default.
+    """
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.entries = read_entries(lines)
         self._keys = frozenset(self.entries.values())
-        self._hosts = any(kind == "host" for kind, _ in self._keys)
+        self._places = any(kind in ("host", "bare") for kind, _ in self._keys)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -78,22 +112,14 @@ class Blocklist:
         Args:
             canonical: its URL in normal form (`artifacts.urls.canonical_url`).
         """
-        wanted = [("doc_id", doc_id), ("url", canonical), ("bare", canonical.partition("://")[2])]
-        found = [key for key in wanted if key in self._keys]
-        return found + [("host", host) for host in self._suffixes(canonical)]
+        wanted = [("doc_id", doc_id), ("url", without_user(canonical))]
+        if self._places:
+            wanted += _names(canonical)
+        return [key for key in wanted if key in self._keys]
 
     def blocks_host(self, host: str) -> bool:
-        """Whether an entry names this host (in normal form) or one above it."""
+        """Whether an entry names this host (in normal form) or one above it, whatever the port."""
         return any(("host", suffix) in self._keys for suffix in _above(host))
-
-    def _suffixes(self, canonical: str) -> list[str]:
-        if not self._hosts:
-            return []
-        try:
-            host = urlsplit(canonical).hostname or ""
-        except ValueError:
-            return []
-        return [suffix for suffix in _above(host) if ("host", suffix) in self._keys]
 
     def match(self, canonical: str, doc_id: str) -> str | None:
         """What of the list names this document: `doc_id`, `url` or the host entry; None if nothing does."""
@@ -102,6 +128,18 @@ class Blocklist:
             return None
         kind, value = found[0]
         return f"host {value}" if kind == "host" else "url" if kind == "bare" else kind
+
+
+def _names(canonical: str) -> list[Key]:
+    """All that entries without a scheme may call a page, the closest first."""
+    found = place(canonical)
+    if found is None:
+        return []
+    host, port, rest = found
+    names = [("bare", f"{host}:{port}{rest}"), ("bare", f"{host}{rest}")]
+    for suffix in _above(host):
+        names += [("host", f"{suffix}:{port}"), ("host", suffix)]
+    return names
 
 
 def _above(host: str) -> list[str]:
@@ -169,9 +207,9 @@ def block(
     request = Request(
         id=f"{now:%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}",
         at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        entries=list(entries),
-        lifted=list(lifted),
-        reason=reason,
+        entries=list(read_entries(entries)),
+        lifted=list(read_entries(lifted)),
+        reason=redact_text(reason) if reason else reason,
         user=who(),
         host=socket.gethostname(),
     )
@@ -200,7 +238,7 @@ def _after(past: Sequence[Request]) -> dict[str, Key]:
     for request in past:
         gone = set(read_entries(request.lifted).values())
         found = {entry: key for entry, key in found.items() if key not in gone}
-        found |= {entry: _key(entry) for entry in request.entries}
+        found |= read_entries(request.entries)
     return found
 
 

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from artifacts.audit.blocklist import PATH, Blocklist, Key, block, listed, read_entries, requests
 from artifacts.audit.pages import Page, columns, is_documents, query, roots
@@ -20,7 +19,7 @@ from artifacts.errors import UserError
 from artifacts.graph import StoreGraph, inputs_first
 from artifacts.lock import users
 from artifacts.store import Artifact, Store
-from artifacts.urls import PLAIN, canonical_url
+from artifacts.urls import DEFAULT_PORTS, PLAIN, PORTLESS, canonical_url, place
 
 AUTHORITY = "regexp_extract(lower(url), '^[\\s<]*[a-z][a-z0-9+.-]*://([^/?#]*)', 1)"
 
@@ -164,7 +163,9 @@ def _condition(artifact: Artifact, table: str, blocklist: Blocklist) -> tuple[st
         parts.append(_among("url", urls))
         values += urls if len(urls) <= MARKS else [urls]
     # Of a host that is not listed itself, only rows are read whose URL is spelt in another way.
-    for hosts, spelt in ((set(blocklist.values("host")), None), (_hosts_of_urls(blocklist), PLAIN)):
+    listed_hosts = {_host_of(f"any://{site}") for site in blocklist.values("host")}
+    exact, any_port = _hosts_of_urls(blocklist)
+    for hosts, spelt in ((listed_hosts, None), (exact, PLAIN), (any_port, PORTLESS)):
         condition, more = _of_hosts(artifact, table, hosts, spelt is None)
         if condition and spelt:
             condition, more = f"({condition}) and not regexp_full_match(url, ?)", [*more, spelt]
@@ -174,9 +175,13 @@ def _condition(artifact: Artifact, table: str, blocklist: Blocklist) -> tuple[st
 
 
 def _urls_in_normal_form(blocklist: Blocklist) -> list[str]:
-    """The URLs that the entries name, as every row has them that `PLAIN` matches."""
-    bare = [f"{scheme}://{rest}" for scheme in ("http", "https", "ftp") for rest in blocklist.values("bare")]
-    return [url for url in blocklist.values("url") if _host_of(url)] + bare
+    """The URLs that the entries name, as rows have them that `PLAIN` matches; entries without a port: `PORTLESS`."""
+    found = [url for url in blocklist.values("url") if _host_of(url)]
+    for bare in blocklist.values("bare"):
+        host, port, rest = place(f"any://{bare}") or ("", "", "")
+        for scheme, default in DEFAULT_PORTS.items() if host else ():
+            found.append(f"{scheme}://{host}{f':{port}' if port not in ('', default) else ''}{rest}")
+    return found
 
 
 def _of_hosts(artifact: Artifact, table: str, hosts: Collection[str], below: bool) -> tuple[str, list[Any]]:
@@ -209,9 +214,14 @@ def _among(column: str, values: Sequence[str]) -> str:
     return f"{column} in ({', '.join('?' * len(values))})"
 
 
-def _hosts_of_urls(blocklist: Blocklist) -> set[str]:
-    urls = [*blocklist.values("url"), *(f"http://{bare}" for bare in blocklist.values("bare"))]
-    return {host for url in urls if (host := _host_of(url))}
+def _hosts_of_urls(blocklist: Blocklist) -> tuple[set[str], set[str]]:
+    """The hosts of URLs that are listed: (with a scheme or a port, without both and so on any port)."""
+    exact = {_host_of(url) for url in blocklist.values("url")}
+    any_port: set[str] = set()
+    for bare in blocklist.values("bare"):
+        host, port, _ = place(f"any://{bare}") or ("", "", "")
+        (exact if port else any_port).add(host)
+    return exact - {""}, any_port - {""}
 
 
 def _authorities(artifact: Artifact, table: str, hosts: Collection[str], below: bool) -> list[str]:
@@ -226,10 +236,8 @@ def _authorities(artifact: Artifact, table: str, hosts: Collection[str], below: 
 
 
 def _host_of(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
+    found = place(url)
+    return found[0] if found else ""
 
 
 def _crawled(whole: StoreGraph, blocklist: Blocklist) -> tuple[list[Artifact], set[Key]]:

@@ -174,7 +174,7 @@ class _Collector:
 
 STAGE = Stage(
     name="ingest",
-    version=1,
+    version=2,  # 2: what blocklist entries with a port or a password mean
     config=IngestConfig,
     reads={"crawl": CRAWL},
     writes={"data": DOCUMENTS, "decisions": DECISIONS},

@@ -6,17 +6,21 @@ import hashlib
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from artifacts.audit.blocklist import PATH, Blocklist, block, blocklist_source, listed, requests, store_blocklist
 from artifacts.errors import RunError
+from artifacts.lineage import takedown
 from artifacts.store import Store
+from artifacts.tables import DOCUMENTS
 from artifacts.urls import canonical_url
 from tasks.execution import find_sources, recipe_of
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.stage import STAGE
+from tests.support import make_documents, put_table
 
 ID = "0123456789abcdef" * 2
 
@@ -45,6 +49,80 @@ def test_a_host_is_blocked_with_all_below_it(entries: list[str], host: str) -> N
     blocked = any(host == entry or host.endswith(f".{entry}") for entry in entries)
     assert (Blocklist(entries).match(url, ID) is not None) == blocked
     assert Blocklist(entries).blocks_host(host) == blocked
+
+
+PLACES = [
+    "http://a.org/x",
+    "https://a.org/x",
+    "https://a.org:8443/x",
+    "http://a.org:8080/x",
+    "HTTP://A.org:8080/%78",
+    "http://sub.a.org:8080/y",
+    "http://someone:word@a.org/x",
+    "http://[2001:db8::1]:8080/x",
+    "http://b.org/x?key=1",
+    "http://b.org/x?key=2",
+]
+# An entry, and which of the places it names.
+NAMED = [
+    ("a.org", [0, 1, 2, 3, 4, 5, 6]),
+    ("a.org:8080", [3, 4, 5]),
+    ("A.ORG:8080/", [3, 4, 5]),
+    ("*.a.org:80", [0, 6]),
+    ("a.org:443", [1]),
+    ("a.org/x", [0, 1, 2, 3, 4, 6]),
+    ("//a.org/x", [0, 1, 2, 3, 4, 6]),
+    ("a.org:443/x", [1]),
+    ("a.org:8080/x", [3, 4]),
+    ("a.org:80/x", [0, 6]),
+    ("a.org:8080?x", []),
+    ("http://a.org/x", [0, 6]),
+    ("http://a.org:8080/x", [3, 4]),
+    ("http://other:secret@a.org/x", [0, 6]),
+    ("other:secret@a.org/x", [0, 1, 2, 3, 4, 6]),
+    ("token@a.org/x", [0, 1, 2, 3, 4, 6]),
+    ("other:secret@a.org:8080", [3, 4, 5]),
+    ("someone@a.org", []),
+    ("[2001:db8::1]:8080", [7]),
+    ("[2001:DB8::1]", [7]),
+    ("2001:db8::1", [7]),
+    ("[2001:db8::1]/x", [7]),
+    ("http://b.org/x?key=1", [8]),
+]
+
+
+@pytest.mark.parametrize(("entry", "named"), NAMED)
+def test_an_entry_without_a_scheme_holds_for_any_port_unless_it_names_one(entry: str, named: list[int]) -> None:
+    found = Blocklist([entry])
+    assert [n for n, url in enumerate(PLACES) if found.match(canonical_url(url), ID)] == named
+
+
+@pytest.fixture(scope="module")
+def crawled(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store, table = Store(tmp_path_factory.mktemp("store")), make_documents([f"page {url}" for url in PLACES])
+    put_table(store, DOCUMENTS, table.set_column(table.schema.get_field_index("url"), "url", pa.array(PLACES)))
+    return store
+
+
+@pytest.mark.parametrize(("entry", "named"), NAMED)
+def test_takedown_finds_what_the_next_ingest_will_block(crawled: Store, entry: str, named: list[int]) -> None:
+    found = takedown(crawled, [entry], dry_run=True)
+    assert sorted(document["url"] for document in found["documents"]) == sorted(PLACES[n] for n in named)
+    assert bool(found["unmatched"]) == (not named)
+
+
+def test_no_password_of_an_entry_is_stored(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    Path(store.root, "takedown").mkdir()
+    Path(store.root, PATH).write_text("http://bob:hunter2@old.org/\n")  # of an earlier version of this program
+    asked = ["https://bob:hunter2@a.org/x?key=1", "bob:hunter2@b.org", "hunter2@c.org/x", "file:a@b.txt#1"]
+    block(store, asked, reason="see https://bob:hunter2@mail.org/1")
+    request, _ = block(store, [], lifted=["bob:hunter2@b.org"])
+    assert request.lifted == ["b.org"]
+    assert listed(store) == ["c.org/x", "file:a@b.txt#1", "http://old.org/", "https://a.org/x?key=1"]
+    assert requests(store)[0].reason == "see https://redacted@mail.org/1"
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or b"hunter2" not in path.read_bytes(), path
 
 
 def test_takedowns_add_up_whatever_their_order(tmp_path: Path) -> None:
