@@ -29,7 +29,7 @@ from artifacts.audit.verify import Problem, VerifyReport, verify
 from artifacts.audit.verify_runs import verify_runs
 from artifacts.digest import SHORT
 from artifacts.errors import RunError, UserError
-from artifacts.runs import load_run, record_path
+from artifacts.runs import FINISHED, SEALED, STARTED, entry_names, load_run, read_link, record_path
 from artifacts.store import Artifact, Store
 
 MANIFEST = "manifest.json"
@@ -180,4 +180,20 @@ def _check_run(store: Store, published: Published, report: VerifyReport) -> None
     if published.chain is not None:
         if published.chain.sha256 not in runs.digests:
             problem("runs/chain", f"the run chain lacks the published entry {published.chain.sha256}: cut or rewritten")
+    elif chained := _chained(store, claim.id):
+        problem("runs/chain", f"published as a run of a store without a run chain, which has it: {chained}")
+    if runs.entries or published.chain is not None:
         report.problems += [Problem(f.artifact, f.file, f.problem) for f in runs.problems]
+
+
+def _chained(store: Store, run: str) -> str | None:
+    """The entry of the run chain that a run has written itself, by its file's name.
+
+    A chain that was begun after the run took its record in (`began`), and does not speak against a file that was
+    published before that.
+    """
+    for name in entry_names(store):
+        entry = read_link(store, name).entry
+        if entry is not None and entry.kind in (STARTED, FINISHED, SEALED) and entry.payload.get("run") == run:
+            return name
+    return None

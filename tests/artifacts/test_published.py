@@ -119,6 +119,7 @@ def of(value: dict[str, Any], stage: str) -> dict[str, Any]:
         (lambda v: v["run"].update(record="0" * 64), "published as 0000"),
         (lambda v: v["run"].update(id="20200101-000000-aaaa"), "no record of this run"),
         (lambda v: v["chain"].update(sha256="0" * 64), "lacks the published entry"),
+        (lambda v: v.update(chain=None), "published as a run of a store without a run chain"),
         (lambda v: v["artifacts"].remove(of(v, "ppo")), "says nothing of it"),
         (lambda v: v.update(artifacts=[], licences=[]), "says nothing of it"),
     ],
@@ -201,6 +202,20 @@ def test_a_cut_chain_shows_by_the_published_head(copy: tuple[Store, Path]) -> No
     problems = [problem.problem for problem in verify_published(store, path).problems]
     assert any("cut or rewritten" in problem for problem in problems)
     assert any("no record of this run" in problem for problem in problems)
+
+
+def test_a_chain_that_was_begun_later_confirms_what_was_published_without_one(copy: tuple[Store, Path]) -> None:
+    store, path = copy
+    shutil.rmtree(Path(store.root) / CHAIN)
+    old = {k: v for k, v in json.loads(store.read_text(record_path(RUN))).items() if k != "chain"}
+    store.write_text(record_path(RUN), json.dumps(old))  # of a version that had no chain
+    write_published(store, RUN, path.parent)
+    assert json.loads(path.read_text())["chain"] is None and verify_published(store, path).problems == []
+    record(store, "20260101-000001-bbbb")
+    assert verify_published(store, path).problems == []
+    store.write_text(record_path(RUN), json.dumps(old) + "\n")
+    said = [problem.problem for problem in verify_published(store, path).problems]
+    assert any("is not the one in the run chain" in problem for problem in said), said
 
 
 def test_later_runs_change_nothing(copy: tuple[Store, Path]) -> None:
