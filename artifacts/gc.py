@@ -21,7 +21,7 @@ from artifacts.errors import RunError, UserError
 from artifacts.graph import StoreGraph, inputs_first
 from artifacts.leftovers import Leftover, left_behind
 from artifacts.lock import alone
-from artifacts.runs import append_event, find_run, load_run, record_path, run_ids, who
+from artifacts.runs import append_event, find_run, load_run, record_path, run_ids, starting_order, who
 from artifacts.store import Artifact, Store
 
 
@@ -139,14 +139,25 @@ def _kept_runs(
     dropped = {find_run(store, run) for run in drop_runs}
     for run in sorted(dropped & set(published)):
         raise UserError(f"run {run} is published and cannot be dropped")
-    newest: list[str] = []
-    successful = 0
-    for run in sorted(records, reverse=True):
-        if keep_last is not None and successful >= keep_last:
-            break
-        newest.append(run)
-        successful += bool(records[run].get("ok"))
+    newest = set(records) if keep_last is None else _newest(store, records, keep_last)
     return [run for run in records if run in published or (run in newest and run not in dropped)]
+
+
+def _newest(store: Store, records: dict[str, dict[str, Any]], wanted: int) -> set[str]:
+    """So many successful runs, and those that failed since.
+
+    Runs are in the order in which the run chain has them started, since a clock may have been set back; those that it
+    does not know come before them, by the time in their records.
+    """
+    order = starting_order(store)
+    newest: set[str] = set()
+    successful = 0
+    for run in sorted(records, key=lambda r: (order.get(r, 0), str(records[r].get("started") or ""), r), reverse=True):
+        if successful >= wanted:
+            break
+        newest.add(run)
+        successful += bool(records[run].get("ok"))
+    return newest
 
 
 def _published_runs(places: Sequence[str | Path]) -> set[str]:

@@ -138,6 +138,13 @@ def _last_started(store: Store, known: Collection[str]) -> str | None:
     return None
 
 
+def starting_order(store: Store) -> dict[str, int]:
+    """Run to the number of the entry with which the chain says that it was started."""
+    links = (read_link(store, name) for name in entry_names(store))
+    entries = [link.entry for link in links if link.entry is not None and link.entry.kind == STARTED]
+    return {str(entry.payload.get("run")): entry.number for entry in entries}
+
+
 def load_run(store: Store, run: str) -> dict[str, Any]:
     """A run's record, by its id or a unique beginning of it; `latest` is the newest.
 

@@ -156,6 +156,20 @@ def test_a_run_that_failed_does_not_push_out_the_last_good_one(two_runs: tuple[S
     assert gc(store, keep_last=1)["runs"] == {"kept": ["run-2", "run-3"], "dropped": ["run-1"]}
 
 
+def test_the_newest_runs_are_those_that_were_started_last_whatever_their_ids(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    for run, started in (("zebra", "2026-01-03T00:00:00Z"), ("mole", "2026-01-01T00:00:00Z"), ("adder", None)):
+        record(store, run, [])
+        path = Path(store.root, "runs", f"{run}.json")
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"started": started}))
+    assert gc(store, keep_last=2)["runs"] == {"kept": ["adder", "mole"], "dropped": ["zebra"]}
+    shutil.rmtree(Path(store.root, "runs", "chain"))
+    assert gc(store, keep_last=2)["runs"] == {"kept": ["mole", "zebra"], "dropped": ["adder"]}
+    for path in Path(store.root, "runs").glob("*.json"):  # at one time: by their ids
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"started": "2026-01-01T00:00:00Z"}))
+    assert gc(store, keep_last=1)["runs"] == {"kept": ["zebra"], "dropped": ["adder", "mole"]}
+
+
 def test_a_published_run_is_always_kept(two_runs: tuple[Store, list[Artifact]], tmp_path: Path) -> None:
     store, _ = two_runs
     published = tmp_path / "published"
