@@ -83,7 +83,7 @@ def gc(
         RunError: somebody uses the store; a record or a manifest that decides what is kept cannot be read.
     """
     with alone(store) if remove else nullcontext():
-        found = find_garbage(store, keep_last, drop_runs, published, unrecorded, unfinished)
+        found = _garbage(store, keep_last, drop_runs, published, unrecorded, unfinished)
         if remove:
             if found.problems:
                 raise RunError("nothing was removed: " + "; ".join(found.problems))
@@ -91,7 +91,7 @@ def gc(
     return found.as_json(remove)
 
 
-def find_garbage(
+def _garbage(
     store: Store,
     keep_last: int | None = None,
     drop_runs: Sequence[str] = (),
