@@ -60,7 +60,7 @@ def by_name(pipelines: Sequence[Pipeline]) -> dict[str, Pipeline]:
     """The pipelines by name.
 
     Raises:
-        UserError: two have the same name, so their deployments would be the same ones.
+        UserError: two have the same name, or one has that of another's stage: their deployments would be the same ones.
     """
     named: dict[str, Pipeline] = {}
     for pipeline in pipelines:
@@ -70,6 +70,13 @@ def by_name(pipelines: Sequence[Pipeline]) -> dict[str, Pipeline]:
                 f"{named[name].origin} and {pipeline.origin} are both called {name!r}: give one another `name:`"
             )
         named[name] = pipeline
+    for pipeline in pipelines:
+        for node in pipeline.nodes:
+            if other := named.get(f"{pipeline.name}-{node.name}"):
+                raise UserError(
+                    f"{other.origin} is called {other.name!r}, as the deployment of {pipeline.origin}'s stage "
+                    f"{node.name} is: give one of the two configs another `name:`"
+                )
     return named
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from artifacts.errors import RunError, UserError
+from flows.config import load_pipeline
 from flows.serving.lock import Lock, Note
-from flows.serving.service import find_running
+from flows.serving.service import by_name, find_running
 from flows.serving.settings import DATABASE, redacted, settings_of
 from tests.serving.service import environment_of, free_port
 
@@ -139,3 +140,18 @@ def test_a_store_that_no_run_could_write_is_told_before_anything_starts(home: Pa
     done = run_up(home, "--store", "/proc/no-store", "--port", str(free_port()))
     assert done.returncode == 2 and "error: --store /proc/no-store: cannot be written: " in done.stderr
     assert not (home / "logs").exists()
+
+
+def test_a_pipeline_called_like_another_ones_stage_is_refused(tmp_path: Path, home: Path) -> None:
+    for name, stage in (("demo", "dedup"), ("demo-dedup", "quality"), ("demo-quality", "dedup")):
+        (tmp_path / f"{name}.yaml").write_text(f"name: {name}\ningest: {{paths: [a.warc.gz]}}\n{stage}: {{}}\n")
+    arguments = ["demo.yaml", "demo-dedup.yaml", "--port", str(free_port()), "--store", "store"]
+    command = [sys.executable, "-m", "flows.cli", "up", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment_of(home), timeout=120)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert " ".join(done.stderr.split()) == (
+        "error: demo-dedup.yaml is called 'demo-dedup', as the deployment of demo.yaml's stage dedup is: "
+        "give one of the two configs another `name:`"
+    )
+    fine = [load_pipeline(str(tmp_path / f"{name}.yaml")) for name in ("demo", "demo-quality")]
+    assert list(by_name(fine)) == ["demo", "demo-quality"]  # demo has no stage quality
