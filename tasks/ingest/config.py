@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from tasks.stage import StageConfig, outside_recipe
@@ -43,6 +45,11 @@ class IngestConfig(StageConfig):
     )
     skip_elements: list[str] = Field(
         default_factory=list, title="Skip elements", description="CSS selectors of HTML elements to leave out"
+    )
+    robots: Literal["record", "drop"] = Field(
+        "record",
+        title="Robots directives",
+        description="drop: leave out pages that say noindex or noai; record: keep them, with what they say",
     )
 
     @field_validator("languages")

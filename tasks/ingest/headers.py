@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+_LISTS = frozenset({"link", "transfer-encoding", "x-robots-tag"})
+
 
 def parse_fields(head: bytes) -> dict[str, str]:
     """The `name: value` fields behind the first line, names in lower case; the first of equal names counts.
+
+    Fields that are lists, which servers send a line a value (RFC 9110 section 5.3), are joined by commas.
 
     Read leniently, as archives need: lines end in CRLF or LF, a value goes on in lines that begin with white space
     (ISO 28500 section 4, RFC 9112 section 5.2), lines without a colon are passed over, bytes that are no UTF-8 are
@@ -22,4 +26,6 @@ def parse_fields(head: bytes) -> dict[str, str]:
         name = name.strip().lower()
         if colon and name and name not in fields:
             fields[name] = value.strip()
+        elif name in _LISTS:
+            fields[name] += ", " + value.strip()
     return fields

@@ -20,6 +20,7 @@ from tasks.ingest.extract import (
 )
 from tasks.ingest.http import BodyError, Response, charset_parameter, decode_body, media_type, parse_response
 from tasks.ingest.language import identify
+from tasks.ingest.page_rules import read_rules
 from tasks.ingest.reader import Damage, Record
 from tasks.ingest.text_sources import BadText, TextItem
 from tasks.ingest.urls import Blocklist, canonical_url, strip_uri
@@ -205,6 +206,10 @@ class Judge:
             kind = row["content_type"] = sniff_type(body)
             if kind not in TEXT_TYPES:
                 raise Dropped("not_html", f"{kind} (by its content)")
+        rules = read_rules(response.headers, body, kind in HTML_TYPES, row["url"])
+        row.update(rules.columns)
+        if rules.refusal and self.config.robots == "drop":
+            raise Dropped(rules.refusal, rules.robots or "")
         self._to_text(row, body, charset_parameter(stated), kind in HTML_TYPES)
 
     def _to_text(self, row: Row, body: bytes, charset: str | None, html: bool) -> None:

@@ -16,12 +16,14 @@ from artifacts.tables import DECISIONS, DOCUMENTS
 from tasks.codec import WorkFile
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.judge import Judge, Row
+from tasks.ingest.page_rules import COLUMNS
 from tasks.ingest.reader import Damage, read_records
 from tasks.ingest.text_sources import TextItem, read_texts
 from tasks.ingest.urls import Blocklist
 
 # The columns of both tables; a row's `text` is null where it became no document.
-ROWS = pa.schema(list(DOCUMENTS.schema) + [f for f in DECISIONS.schema if f.name not in DOCUMENTS.schema.names])
+DOCUMENT_ROWS = pa.schema([*DOCUMENTS.schema, *COLUMNS])
+ROWS = pa.schema([*DOCUMENT_ROWS, *(f for f in DECISIONS.schema if f.name not in DOCUMENT_ROWS.names)])
 BATCH_ROWS = 512
 BATCH_CHARS = 16_000_000
 

@@ -14,7 +14,7 @@ from artifacts.errors import UserError
 from artifacts.sources import DataManifest, Source, find_path, load_manifest, resolve_sources
 from artifacts.tables import CRAWL, DECISIONS, DOCUMENTS
 from tasks.ingest.config import IngestConfig
-from tasks.ingest.process import Job, add_tallies, process_file
+from tasks.ingest.process import DOCUMENT_ROWS, Job, add_tallies, process_file
 from tasks.ingest.text_sources import SPLITS
 from tasks.stage import Stage, StageContext, Summary
 
@@ -141,7 +141,7 @@ class _Collector:
     def _batch(self, rows: pa.Table) -> None:
         rows = self._once(rows)
         kept = rows.column("kept")
-        documents = rows.filter(kept).select(DOCUMENTS.schema.names)
+        documents = rows.filter(kept).select(DOCUMENT_ROWS.names)
         self.context.writer("data").write(documents)
         self.context.writer("decisions").write(rows.select(DECISIONS.schema.names))
         self.counts["rows_in"] += rows.num_rows
@@ -174,7 +174,7 @@ class _Collector:
 
 STAGE = Stage(
     name="ingest",
-    version=2,  # 2: what blocklist entries with a port or a password mean
+    version=3,  # 2: what blocklist entries with a port or a password mean; 3: columns robots, licence, licence_by
     config=IngestConfig,
     reads={"crawl": CRAWL},
     writes={"data": DOCUMENTS, "decisions": DECISIONS},
