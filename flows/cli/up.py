@@ -35,6 +35,7 @@ def up(
     """Prefect server, deployments with schedules, limits, automations, a worker; until Ctrl-C."""
     from flows.config import load_pipeline
     from flows.planning import select
+    from flows.serving.database import require_reachable
     from flows.serving.lock import Lock
     from flows.serving.service import by_name, find_running, serve
     from flows.serving.settings import settings_of
@@ -52,6 +53,7 @@ def up(
 
     if not no_worker:  # else the workers' machines write it, and this one need not
         _require_writable(place)
+    require_reachable(settings)
 
     def say(line: str) -> None:
         errors.print(line, markup=False)

@@ -86,14 +86,22 @@ def test_a_stage_runs_and_history_survives_a_restart(postgres: str, tmp_path: Pa
         up.kill_all()
 
 
-def test_a_wrong_password_is_told_without_it(postgres: str, tmp_path: Path, small: Path) -> None:
-    wrong = postgres.replace(ESCAPED, "not-the-password")
-    up = Up(tmp_path, [str(small / "pipeline.yaml")], "--database", wrong)
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        (ESCAPED, "not-the-password", "password authentication failed"),
+        ("/postgres", "/no_such", 'database "no_such" does not exist'),
+    ],
+)
+def test_a_refusal_is_told_in_one_line_without_the_password(
+    postgres: str, tmp_path: Path, small: Path, right: str, wrong: str, said: str
+) -> None:
+    up = Up(tmp_path, [str(small / "pipeline.yaml")], "--database", postgres.replace(right, wrong))
     try:
         assert up.process.wait(400) == 1
-        assert "the Prefect server did not start (postgresql+asyncpg://" in up.said()
-        assert "password authentication failed" in up.said()
-        assert "not-the-password" not in up.said()
+        (line,) = up.said().splitlines()
+        assert line.startswith("failed: the database postgresql+asyncpg://") and said in line
+        assert "not-the-password" not in line and ESCAPED not in line
         assert up.processes() == {}
     finally:
         up.kill_all()
