@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,30 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+# A log that has grown to this is set aside as `.1`; what was `.1` becomes `.2`, and so on.
+LOG_BYTES, LOGS_KEPT = 10 * 2**20, 3
+
+
+def rotate(log: Path) -> None:
+    """Set a log aside that has grown large, and go on with an empty one.
+
+    It is copied and emptied, not renamed: the processes that write it hold it open, and append to its end. What they
+    write between the two steps is lost.
+    """
+    partial = log.with_name(f"{log.name}.partial")
+    with suppress(OSError):  # a log that cannot be set aside must not end the service
+        if log.stat().st_size < LOG_BYTES:
+            return
+        try:
+            shutil.copy(log, partial)
+            for number in range(LOGS_KEPT, 1, -1):
+                with suppress(FileNotFoundError):
+                    os.replace(f"{log}.{number - 1}", f"{log}.{number}")
+            os.replace(partial, f"{log}.1")
+            os.truncate(log, 0)
+        finally:
+            partial.unlink(missing_ok=True)
+
 
 class Child:
     """A running `python -m MODULE ARGUMENT…`, with `--parent` to say that its standard input is the parent's life."""
@@ -20,6 +45,7 @@ class Child:
         self.name = name
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
+        rotate(log)
         with log.open("ab") as stream:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from artifacts.errors import RunError, UserError
 from flows.config import Pipeline
-from flows.serving.children import Child
+from flows.serving.children import Child, rotate
 from flows.serving.lock import Lock, Note, healthy, port_is_free
 from flows.serving.settings import Settings
 
@@ -161,6 +161,7 @@ class Service:
         while True:
             time.sleep(0.5)
             for name, child in list(self._children.items()):
+                rotate(child.log)
                 if child.alive:
                     continue
                 self._starts = [t for t in self._starts if time.monotonic() - t < WITHIN] + [time.monotonic()]
