@@ -11,12 +11,15 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from artifacts.lock import in_use
 from artifacts.redaction import redact_override, redact_text
 from artifacts.runs import act_as, finish_run, hold_run, load_run, now, record_path, start_run, who
 from artifacts.store import Store
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
 
 __all__ = ["RunRecord", "load_run", "new_run_id", "now", "start_record"]
 
@@ -26,7 +29,7 @@ class RunRecord:
     """Written when a run starts and again after every stage, so that a killed run has a record too.
 
     `chain` is the digest of the run's first entry in the run chain; the last entry holds the SHA-256 of the finished
-    record (`artifacts.runs`).
+    record (`artifacts.runs`). `prefect_flow_run` is the id under which Prefect's UI has it, once its flow has begun.
     """
 
     run: str
@@ -40,6 +43,7 @@ class RunRecord:
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     chain: str | None = None
+    prefect_flow_run: str | None = None
     stages: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -48,6 +52,7 @@ class RunRecord:
 
     def save(self, store: Store) -> None:
         """Write the record; the first time also start it in the run chain, and seal it there once it is finished."""
+        self.prefect_flow_run = self.prefect_flow_run or _flow_run_id()
         if self.chain is None:
             if not self._held:
                 self._alive.enter_context(in_use(store, f"run {self.run}"))
@@ -79,13 +84,22 @@ def start_record(config: str, overrides: list[str] | None) -> RunRecord:
 
 def _creator() -> str | None:
     """Whom Prefect names as the creator of the flow run that this process is in; its open server knows no users."""
+    found = _flow_run()
+    return found.created_by.display_value if found and found.created_by else None
+
+
+def _flow_run_id() -> str | None:
+    found = _flow_run()
+    return str(found.id) if found else None
+
+
+def _flow_run() -> FlowRun | None:
     if "prefect.context" not in sys.modules:
         return None
     from prefect.context import FlowRunContext
 
     context = FlowRunContext.get()
-    created = context.flow_run.created_by if context and context.flow_run else None
-    return created.display_value if created else None
+    return context.flow_run if context else None
 
 
 def new_run_id() -> str:

@@ -20,11 +20,14 @@ Row = Mapping[str, Any]
 
 @contextmanager
 def showing(store: Store, record: RunRecord, pipeline: str | None = None) -> Iterator[None]:
-    """Surrounds a run inside of its flow: when it ends, well or in an error, its artifacts are published.
+    """Surrounds a run inside of its flow: its record names the flow run, and when it ends, well or in an error, its
+    artifacts are published.
 
     What was interrupted or cancelled shows nothing more: it must end at once. `pipeline` is the name of the pipeline;
     a run of a single stage has none.
     """
+    if record.prefect_flow_run is None:  # from the command line: the record is older than the flow
+        record.save(store)
     try:
         yield
     except Exception as error:

@@ -88,6 +88,7 @@ def test_a_run_does_what_the_command_line_does(deployed: Deployed, folder: Path)
     record = records(folder)[-1]
     assert (record["config"], record["overrides"]) == (str(folder / "pipeline.yaml"), ["dedup.threshold=0.7"])
     assert (record["ok"], [row["stage"] for row in record["stages"]]) == (True, ["ingest", "dedup", "quality"])
+    assert record["prefect_flow_run"] == str(run.id)
     assert f"run {record['run']}: 3 built, 0 reused" in str(run.state.message)
     assert (folder / "store" / "reports" / f"{record['run']}.html").exists()
     store = Store(folder / "store")
@@ -133,6 +134,7 @@ def test_a_retried_run_goes_on_and_each_try_keeps_its_record(deployed: Deployed,
     assert again.parameters == run.parameters
     last = records(folder)[-1]
     assert last["run"] != first["run"] and first in records(folder)
+    assert last["prefect_flow_run"] == first["prefect_flow_run"] == str(run.id)
     assert (last["ok"], last["overrides"]) == (True, ["quality.alpha=0.5"])
     assert [(row["stage"], row["reused"]) for row in last["stages"]] == [
         ("ingest", True),
