@@ -11,7 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifacts.store import UNLOCKED_SECONDS, Store
+from artifacts.drafts import UNLOCKED_SECONDS
+from artifacts.store import Store
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,11 @@ and is the commit mark. A folder without a manifest is not an artifact and is ne
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
-import tempfile
-import time
 import uuid
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +20,7 @@ from typing import Any
 import fsspec
 
 from artifacts.digest import SHORT
+from artifacts.drafts import Draft, exclusive, open_draft
 from artifacts.errors import RunError, UserError
 from artifacts.manifest import Manifest
 from artifacts.redaction import hidden, redact_text, revealed
@@ -159,7 +156,7 @@ class Store:
         Raises:
             BlockingIOError: on entering, with `wait=False`, if another holds it.
         """
-        return _exclusive(self.scratch_root() / ".tmp" / f"{name}.lock", wait)
+        return exclusive(self.scratch_root() / ".tmp" / f"{name}.lock", wait)
 
     def remove(self, relative: str) -> None:
         """Delete a small file that is no part of an artifact; one that is not there is gone already."""
@@ -264,26 +261,13 @@ class Store:
 
     # --- making one
 
-    @contextmanager
-    def draft(self, stage: str, recipe: str) -> Iterator[Draft]:
+    def draft(self, stage: str, recipe: str) -> AbstractContextManager[Draft]:
         """A temporary folder that `commit` turns into an artifact; removed in every other case.
 
         `Draft.work` outlives a crash: it belongs to the recipe and holds checkpoints until the recipe is committed.
         Two builders of one recipe get a folder each; only the first has the resumable `work` folder.
         """
-        root = self.scratch_root()
-        (root / ".tmp").mkdir(parents=True, exist_ok=True)
-        _sweep(root / ".tmp")
-        folder = Path(tempfile.mkdtemp(prefix=f"{stage}-{recipe}-{os.getpid()}-", dir=root / ".tmp"))
-        # The lock says whose draft this is for as long as the process lives, however it dies.
-        with open(folder / ".locking", "w") as own, _work_folder(root, stage, recipe, folder) as work:
-            fcntl.flock(own, fcntl.LOCK_EX)
-            os.rename(folder / ".locking", folder / ".lock")
-            (folder / "files").mkdir()
-            try:
-                yield Draft(folder / "files", work)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+        return open_draft(self.scratch_root(), stage, recipe)
 
     def commit(self, draft: Draft, manifest: Manifest, force: bool = False) -> Artifact:
         """Make the draft an artifact. If its recipe was committed meanwhile, that one wins and is returned.
@@ -293,7 +277,7 @@ class Store:
         """
         sealed = manifest.sealed()
         artifact = Artifact(self, sealed.stage, sealed.recipe, sealed.content[:SHORT])
-        with _exclusive(self.scratch_root() / ".tmp" / f"commit-{sealed.stage}-{sealed.recipe}.lock"):
+        with exclusive(self.scratch_root() / ".tmp" / f"commit-{sealed.stage}-{sealed.recipe}.lock"):
             winner = self.find(sealed.stage, sealed.recipe)
             if winner is not None and not (force and (winner.content != artifact.content or self._damaged(winner))):
                 shutil.rmtree(draft.work, ignore_errors=True)
@@ -323,73 +307,9 @@ class Store:
         return found != {name: (entry.sha256, entry.bytes) for name, entry in manifest.files.items()}
 
 
-@dataclass(frozen=True)
-class Draft:
-    """An artifact in the making: `folder` becomes it, `work` survives a crash and goes on to the next attempt."""
-
-    folder: Path
-    work: Path
-
-
 def _is_artifact_name(folder: str) -> bool:
     recipe, dot, content = folder.partition(".")
     return bool(dot) and len(recipe) == len(content) == SHORT
-
-
-@contextmanager
-def _exclusive(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file, which is removed afterwards. Raises `BlockingIOError` with `wait=False` if another holds it.
-
-    Whoever waited on a file that its holder has removed meanwhile holds a lock that nobody else sees: it tries again.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        with open(path, "w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            try:
-                current = path.stat().st_ino == os.fstat(stream.fileno()).st_ino
-            except FileNotFoundError:
-                current = False
-            if not current:
-                continue
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-@contextmanager
-def _work_folder(root: Path, stage: str, recipe: str, private: Path) -> Iterator[Path]:
-    work = root / ".work" / f"{stage}-{recipe}"
-    with ExitStack() as held:
-        try:
-            held.enter_context(_exclusive(Path(f"{work}.lock"), wait=False))
-        except BlockingIOError:
-            work = private / "work"  # another process builds the same recipe and owns the resumable folder
-        work.mkdir(parents=True, exist_ok=True)
-        yield work
-
-
-# A draft's folder is named before it is locked; one that is still without a lock after this time lost its process.
-UNLOCKED_SECONDS = 3600.0
-
-
-def _sweep(folder: Path) -> None:
-    """Remove the drafts of processes that are gone: those whose lock nobody holds."""
-    for draft in folder.iterdir():
-        try:
-            with open(draft / ".lock") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(draft, ignore_errors=True)
-        except BlockingIOError:
-            continue
-        except NotADirectoryError:  # a commit's lock file
-            continue
-        except FileNotFoundError:
-            with suppress(FileNotFoundError):
-                if time.time() - draft.stat().st_mtime > UNLOCKED_SECONDS:
-                    shutil.rmtree(draft, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

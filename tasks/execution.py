@@ -28,6 +28,7 @@ from pydantic import BaseModel
 from artifacts.audit.blocklist import blocklist_source
 from artifacts.audit.licences import licences_in
 from artifacts.digest import content_digest, digest_file, recipe_digest
+from artifacts.drafts import Draft
 from artifacts.errors import AccountError, RunError, UserError
 from artifacts.exchange.card import write_card
 from artifacts.lock import in_use
@@ -36,7 +37,7 @@ from artifacts.reader import InputTable, count_decisions
 from artifacts.redaction import redact_url
 from artifacts.runs import who
 from artifacts.sources import Source
-from artifacts.store import Artifact, Draft, Store
+from artifacts.store import Artifact, Store
 from artifacts.tables import DECISIONS, TOKENIZER, TableKind
 from tasks.resume import ResumableMap
 from tasks.stage import (

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from artifacts import store as store_module
 from artifacts.audit.verify import verify
+from artifacts.drafts import UNLOCKED_SECONDS, exclusive
 from artifacts.errors import AccountError, RunError, UserError
 from artifacts.store import Store
 from artifacts.tables import DECISIONS, DOCUMENTS, KINDS
@@ -284,7 +284,7 @@ def test_an_old_draft_that_died_before_its_lock_is_swept(store: Store) -> None:
     stray, fresh = Path(store.root) / ".tmp/made-stray", Path(store.root) / ".tmp/made-fresh"
     for folder in (stray, fresh):
         folder.mkdir()
-    old = time.time() - store_module.UNLOCKED_SECONDS - 10
+    old = time.time() - UNLOCKED_SECONDS - 10
     os.utime(stray, (old, old))
     make(store, "sweeper")
     assert not stray.exists() and fresh.exists()
@@ -297,7 +297,7 @@ def test_a_lock_that_was_removed_while_waiting_is_taken_anew(tmp_path: Path) -> 
 
     def hold() -> None:
         for _ in range(30):
-            with store_module._exclusive(tmp_path / "one.lock"):
+            with exclusive(tmp_path / "one.lock"):
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
                 time.sleep(0.0005)
