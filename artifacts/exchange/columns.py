@@ -82,15 +82,16 @@ def derivations(output: pa.Schema, given: pa.Schema, metrics: Mapping[str, Any])
     """What the output's columns derive from in one input, in the output's order.
 
     Args:
-        metrics: of the manifest. A stage that passes documents on, but cuts some of their texts, counts them there
-            (`documents_cut`): the text is then no longer the same.
+        metrics: of the manifest. A stage that passes documents on, but changes some of their texts, counts them there
+            (`documents_cut`, `documents_changed`): the text is then no longer the same.
     """
     pair = (kind_of(output), kind_of(given))
     if pair[0] is None or pair[1] is None:
         return []
     if pair[0] == pair[1]:
+        changed = metrics.get("documents_cut") or metrics.get("documents_changed")
         found = [
-            Derivation(name, name, TRANSFORMATION if name == "text" and metrics.get("documents_cut") else IDENTITY)
+            Derivation(name, name, TRANSFORMATION if name == "text" and changed else IDENTITY)
             for name in output.names
             if name in given.names and output.field(name).type == given.field(name).type
         ]

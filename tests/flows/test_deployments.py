@@ -53,7 +53,7 @@ def test_every_pipeline_and_every_stage_is_a_deployment() -> None:
     assert names[:3] == ["pipeline/demo", "stage/demo-crawl", "stage/demo-ingest"]
     assert len(names) == len(set(names))
     assert [one.name for one in found if one.flow == "stage" and "demo" in one.tags] == [
-        f"demo-{node.name}" for node in NODES
+        f"demo-{node.name}" for node in load_pipeline("configs/demo.yaml").nodes
     ]
     by_name = dict(zip(names, found, strict=True))
     assert by_name["pipeline/demo"].parameters == {"config": "configs/demo.yaml", "store": "/a/store"}
