@@ -212,7 +212,7 @@ class Store:
         return max(matches, key=self.finished, default=None)
 
     def resolve(self, ref: str) -> Artifact:
-        """The artifact of `stage@recipe`, a unique prefix of a recipe, or `stage@latest`.
+        """The artifact of `stage@recipe`, a unique prefix of a recipe, `stage@.content`, or `stage@latest`.
 
         Raises:
             UserError: it names none, or more than one.
@@ -224,7 +224,7 @@ class Store:
             found = self.artifacts(stage)[-1:]
         else:
             recipe, _, content = name.partition(".")
-            if not recipe or name == "latest":
+            if not (recipe or content) or name == "latest":
                 raise UserError(f"{ref!r}: an artifact is named stage@recipe, a unique prefix of it, or stage@latest")
             every = self.artifacts(stage or None)
             matches = [a for a in every if a.recipe.startswith(recipe) and a.content.startswith(content)]

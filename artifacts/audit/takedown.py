@@ -301,14 +301,15 @@ def _duplicates(whole: StoreGraph, touched: Collection[Artifact], taken: Collect
     copies: dict[str, dict[str, Any]] = {}
     ids = sorted(taken)
     for artifact in whole.newest_first(a for a in touched if "doc_a" in columns(a, "pairs")):
-        decided = "select doc_id, detail, score, reason from t where not kept and "
-        for row in query(artifact, "decisions", decided + "detail in (select unnest(?::varchar[]))", [ids]):
+        # A survivor in an earlier crawl is followed by the artifact that it lives in.
+        decided = "select doc_id, split_part(detail, ' ', 1) as survivor, score from t where not kept and "
+        for row in query(artifact, "decisions", decided + "survivor in (select unnest(?::varchar[]))", [ids]):
             if row["doc_id"] not in taken:
-                entry = {"survivor": row["detail"], "score": row["score"], "artifact": artifact.ref}
+                entry = {"survivor": row["survivor"], "score": row["score"], "artifact": artifact.ref}
                 returning.setdefault(row["doc_id"], entry)
         for row in query(artifact, "decisions", decided + "doc_id in (select unnest(?::varchar[]))", [ids]):
-            if row["detail"] and row["detail"] not in taken:
-                copies.setdefault(row["detail"], _copy(row["doc_id"], row["score"], artifact))
+            if row["survivor"] and row["survivor"] not in taken:
+                copies.setdefault(row["survivor"], _copy(row["doc_id"], row["score"], artifact))
         kept = _similar(artifact, ids)
         for row in kept:
             copies.setdefault(row["other"], _copy(row["of"], row["jaccard"], artifact))

@@ -1,4 +1,4 @@
-"""Which documents fall to which: buckets of LSH bands, exact comparison in survivor order, clusters by union-find.
+"""Which documents fall to which: exact comparison within buckets in survivor order, clusters by union-find.
 
 Nodes are numbered in survivor order: of two duplicates the smaller number survives. A document is dropped only if its
 Jaccard similarity with a *kept* document reaches the threshold, so a chain A~B~C never drops a C that is unlike A. The
@@ -7,112 +7,134 @@ outcome is a function of the order of the nodes and of their texts alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.dedup.corpus import Corpus, Ints
+from tasks.dedup.earlier import Earlier
+from tasks.dedup.join import Candidates
+from tasks.dedup.shingle_sets import Sets
+from tasks.dedup.spill import Records
 from tasks.text.compiled import compiled
 from tasks.text.shingles import Hashes
-
-Ints = NDArray[np.int64]
 
 # In buckets up to this size all pairs are compared, so that `pairs` also tells of two dropped documents; in larger ones
 # (thousands of copies of one page) a document is compared with the kept ones alone: a star, not a square.
 FULL_BUCKET = 64
-NODES_A_SLICE = 20_000
+# With so many kept ones of a bucket, the best in survivor order. A bucket with more of them is no cluster but a band
+# that unlike pages share (a menu, a licence), and each further page would cost a comparison with every one before it.
+MOST_CENTRES = 256
+NODES_A_SLICE = 4_096
 
 
 @dataclass(frozen=True)
-class Buckets:
-    """Bands that two or more nodes share. Node i stands in bucket `ids[i, band]`, −1 where it is alone."""
-
-    ids: Ints  # (nodes, bands)
-    starts: Ints  # where a bucket's members begin, and the total behind the last
-
-    @property
-    def members(self) -> NDArray[np.bool_]:
-        """For each node, whether it shares any band with another."""
-        return np.asarray((self.ids >= 0).any(axis=1))
-
-
-def bucket_nodes(keys: Hashes) -> Buckets:
-    """(nodes, bands) band keys → the buckets of two or more."""
-    ids = np.full(keys.shape, -1, dtype=np.int64)
-    sizes = [np.zeros(1, dtype=np.int64)]
-    first = 0
-    for band in range(keys.shape[1]):
-        _, group, count = np.unique(keys[:, band], return_inverse=True, return_counts=True)
-        shared = count > 1
-        numbers = np.where(shared, np.cumsum(shared) - 1 + first, -1)
-        ids[:, band] = numbers[group]
-        sizes.append(count[shared])
-        first += int(shared.sum())
-    return Buckets(ids, np.cumsum(np.concatenate(sizes)))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The outcome for each node, and every pair that was compared (first < second in survivor order).
+class Group:
+    """Nodes that are compared with one another, in survivor order: whole components of the buckets.
 
     Attributes:
-        kept: whether the node survives.
-        nearest: the kept node it is most similar to among those compared (for a dropped one: its survivor), or −1.
-        similarity: the exact Jaccard similarity to it; NaN where there is none.
-        cluster: the smallest node of its cluster, the closure of the accepted pairs.
+        numbers: of the documents: rows of this run, or places among the earlier candidates behind them.
+        fixed: the first so many nodes are documents of earlier crawls: kept, and not compared with one another.
+        begins, buckets: node i stands in buckets[begins[i]:begins[i + 1]], numbered from 0.
+        sizes: members of each bucket.
+        sets, set_begins: the shingle set of node i is sets[set_begins[i]:set_begins[i + 1]], ascending and distinct.
     """
 
-    kept: NDArray[np.bool_]
-    nearest: Ints
-    similarity: NDArray[np.float64]
-    cluster: Ints
+    numbers: Ints
+    fixed: int
+    begins: Ints
+    buckets: Ints
+    sizes: Ints
+    sets: Hashes
+    set_begins: Ints
+
+
+def load_group(members: Records, corpus: Corpus, earlier: Earlier, candidates: Candidates, sets: Sets) -> Group:
+    """The members (`join.MEMBER`) of whole components, with their shingles, in survivor order."""
+    nodes = np.unique(members["node"])
+    old, own = nodes[nodes >= corpus.rows], nodes[nodes < corpus.rows]
+    if len(old):
+        old = old[earlier.order(candidates.earlier[old - corpus.rows])]
+    numbers = np.concatenate([old, own[corpus.survivor_order(own)]])
+    place = np.empty(len(nodes), dtype=np.int64)
+    place[np.searchsorted(nodes, numbers)] = np.arange(len(nodes))
+    node_of_member = place[np.searchsorted(nodes, members["node"])]
+    _, bucket, sizes = np.unique(members["bucket"], return_inverse=True, return_counts=True)
+    order = np.lexsort((bucket, node_of_member))
+    begins = np.searchsorted(node_of_member[order], np.arange(len(nodes) + 1))
+    lengths = sets.lengths[numbers]
+    set_begins = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    gathered = np.empty(int(set_begins[-1]), dtype=np.uint64)
+    _gather(sets.mapped(), sets.begins[numbers], set_begins, gathered)
+    return Group(
+        numbers, len(old), begins.astype(np.int64), bucket[order].astype(np.int64), sizes.astype(np.int64), gathered,
+        set_begins,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Nodes that were compared (first < second), and how similar they are."""
+
     first: Ints
     second: Ints
     jaccard: NDArray[np.float64]
 
 
-def compare_nodes(
-    buckets: Buckets,
-    sets: Hashes,
-    begins: Ints,
-    ends: Ints,
-    fixed: int,
-    threshold: float,
-    progress: Callable[[int, int], None],
-) -> Comparison:
-    """Compare the nodes of each bucket, in survivor order.
+class Comparison:
+    """The outcome for each node of a group, complete once `pairs` was read to its end.
 
-    Args:
-        sets, begins, ends: the shingle set of node i is sets[begins[i]:ends[i]], ascending and distinct.
-        fixed: the first so many nodes are documents of earlier crawls: kept, and not compared with one another.
-        threshold: inclusive.
-        progress: told nodes done and nodes in all.
+    Attributes:
+        kept: whether the node survives.
+        nearest: the kept node it is most similar to among those compared (for a dropped one: its survivor), or −1.
+        similarity: the exact Jaccard similarity to it; NaN where there is none.
+        cut: how many buckets had more kept documents than later ones were compared with.
     """
-    count = len(buckets.ids)
-    kept = np.ones(count, dtype=np.bool_)
-    nearest = np.full(count, -1, dtype=np.int64)
-    similarity = np.full(count, np.nan)
-    parents = np.arange(count, dtype=np.int64)
-    members = np.empty(int(buckets.starts[-1]), dtype=np.int64)
-    filled = np.zeros(max(len(buckets.starts) - 1, 0), dtype=np.int64)
-    seen = np.full(count, -1, dtype=np.int64)
-    pairs = []
-    for start in range(0, count, NODES_A_SLICE):
-        stop = min(start + NODES_A_SLICE, count)
-        pairs.append(
-            _compare_slice(
-                start, stop, fixed, threshold, FULL_BUCKET, buckets.ids, buckets.starts, members, filled, seen,
-                sets, begins, ends, kept, nearest, similarity, parents,
-            )
-        )  # fmt: skip
-        progress(stop, count)
-    first, second, jaccard = (
-        np.concatenate([part[column] for part in pairs]) if pairs else np.empty(0, dtype)
-        for column, dtype in enumerate((np.int64, np.int64, np.float64))
-    )
-    return Comparison(kept, nearest, similarity, _roots(parents), first, second, jaccard)
+
+    def __init__(self, group: Group, threshold: float) -> None:
+        count = len(group.numbers)
+        self.kept = np.ones(count, dtype=np.bool_)
+        self.nearest = np.full(count, -1, dtype=np.int64)
+        self.similarity = np.full(count, np.nan)
+        self.cut = 0
+        self._group, self._threshold = group, threshold
+        self._parents = np.arange(count, dtype=np.int64)
+
+    def pairs(self, progress: Callable[[int], None]) -> Iterator[Pairs]:
+        """Compare the nodes of each bucket, in survivor order; `progress` is told how many nodes were done."""
+        group = self._group
+        count = len(group.numbers)
+        room = np.where(group.sizes <= FULL_BUCKET, group.sizes, np.minimum(group.sizes, MOST_CENTRES))
+        starts = np.concatenate([[0], np.cumsum(room)]).astype(np.int64)
+        members = np.empty(int(starts[-1]), dtype=np.int64)
+        filled = np.zeros(len(room), dtype=np.int64)
+        refused = np.zeros(len(room), dtype=np.bool_)
+        seen = np.full(count, -1, dtype=np.int64)
+        for start in range(0, count, NODES_A_SLICE):
+            stop = min(start + NODES_A_SLICE, count)
+            found = _compare_slice(
+                start, stop, group.fixed, self._threshold, FULL_BUCKET, group.begins, group.buckets, group.sizes,
+                starts, members, filled, refused, seen, group.sets, group.set_begins, self.kept, self.nearest,
+                self.similarity, self._parents,
+            )  # fmt: skip
+            yield Pairs(*found)
+            progress(stop - start)
+        self.cut = int(refused.sum())
+
+    def clusters(self) -> Ints:
+        """For each node the smallest one of its cluster, the closure of the accepted pairs."""
+        found: Ints = _roots(self._parents)
+        return found
+
+
+@compiled
+def _gather(shingles: Hashes, begins: Ints, starts: Ints, out: Hashes) -> None:
+    for node in range(len(begins)):
+        for i in range(starts[node + 1] - starts[node]):
+            out[starts[node] + i] = shingles[begins[node] + i]
 
 
 @compiled
@@ -122,14 +144,16 @@ def _compare_slice(
     fixed: int,
     threshold: float,
     full_bucket: int,
-    ids: Ints,
+    begins: Ints,
+    buckets: Ints,
+    sizes: Ints,
     starts: Ints,
     members: Ints,
     filled: Ints,
+    refused: NDArray[np.bool_],
     seen: Ints,
     sets: Hashes,
-    begins: Ints,
-    ends: Ints,
+    set_begins: Ints,
     kept: Any,
     nearest: Ints,
     similarity: Any,
@@ -139,16 +163,16 @@ def _compare_slice(
     first, second, jaccard = np.empty(1024, np.int64), np.empty(1024, np.int64), np.empty(1024, np.float64)
     found = 0
     for node in range(start, stop):
-        for band in range(ids.shape[1]):
-            bucket = ids[node, band]
-            if bucket < 0 or node < fixed:
-                continue
+        for entry in range(begins[node], begins[node + 1]):
+            if node < fixed:
+                break
+            bucket = buckets[entry]
             for slot in range(starts[bucket], starts[bucket] + filled[bucket]):
                 other = members[slot]
                 if seen[other] == node:
                     continue
                 seen[other] = node
-                value = _jaccard(sets, begins[node], ends[node], begins[other], ends[other])
+                value = _jaccard(sets, set_begins[node], set_begins[node + 1], set_begins[other], set_begins[other + 1])
                 if found == len(first):
                     first, second = _grown(first), _grown(second)
                     jaccard = np.concatenate((jaccard, np.empty(len(jaccard), np.float64)))
@@ -165,11 +189,14 @@ def _compare_slice(
                     _join(parents, other, node)
         if nearest[node] >= 0 and similarity[node] >= threshold:
             kept[node] = False
-        for band in range(ids.shape[1]):
-            bucket = ids[node, band]
-            if bucket >= 0 and (kept[node] or starts[bucket + 1] - starts[bucket] <= full_bucket):
-                members[starts[bucket] + filled[bucket]] = node
-                filled[bucket] += 1
+        for entry in range(begins[node], begins[node + 1]):
+            bucket = buckets[entry]
+            if kept[node] or sizes[bucket] <= full_bucket:
+                if starts[bucket] + filled[bucket] < starts[bucket + 1]:
+                    members[starts[bucket] + filled[bucket]] = node
+                    filled[bucket] += 1
+                else:
+                    refused[bucket] = True
     return first[:found], second[:found], jaccard[:found]
 
 

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 from pydantic import Field
 
 from tasks.stage import StageConfig, outside_recipe
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is held in memory at once. No result depends on it.
+
+    Attributes:
+        entries: hashes or band keys sorted at a time (24 bytes each, and four times that while they are sorted).
+        bytes: of the documents compared at a time, with their shingles.
+    """
+
+    entries: int
+    bytes: int
 
 
 class DedupConfig(StageConfig):
@@ -35,7 +51,7 @@ class DedupConfig(StageConfig):
         gt=0.0,
         le=1.0,
         title="Largest share lost to one cluster",
-        description="fail when one cluster loses more than this share of all documents; 1.0 lifts the alarm",
+        description="alarm when one cluster loses more than this share of all documents; 1.0 turns this alarm off",
     )
     max_cluster_documents: int = Field(
         1_000,
@@ -43,8 +59,44 @@ class DedupConfig(StageConfig):
         title="Smallest alarming loss",
         description="a cluster that loses no more documents than this never raises the alarm",
     )
+    max_source_share: float = Field(
+        0.9,
+        gt=0.0,
+        le=1.0,
+        title="Largest share lost of one source",
+        description="alarm when one source loses more than this share of its documents; 1.0 turns this alarm off",
+    )
+    max_source_documents: int = Field(
+        1_000,
+        ge=0,
+        title="Smallest alarming source",
+        description="a source that loses no more documents than this never raises the alarm",
+    )
+    alarm: Literal["stop", "report"] = Field(
+        "stop",
+        title="On alarm",
+        description="stop: the stage fails and commits nothing; report: it goes on, and the metric `alarms` says why",
+    )
+    index: bool = Field(
+        True,
+        title="Index",
+        description="write the index that later crawls need for `against` (their texts compressed again, and 220 bytes "
+        "a document)",
+    )
+    memory: int = outside_recipe(
+        1_024,
+        ge=64,
+        title="Memory",
+        description="MiB that joining and comparing take at once, beside 100 bytes a document in mapped files; changes "
+        "no result",
+    )
 
     @property
     def permutations(self) -> int:
         """Values in a signature."""
         return self.bands * self.rows
+
+    @property
+    def limits(self) -> Limits:
+        """The limits that `memory` sets."""
+        return Limits(self.memory * 2**20 // 120, self.memory * 2**20)

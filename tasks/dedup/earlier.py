@@ -1,50 +1,33 @@
-"""Earlier dedup artifacts as an index: which of their documents could be duplicates of this run's.
+"""Earlier dedup artifacts: which of their documents could be duplicates of this run's, looked up in their indexes.
 
-Their `signatures` table is streamed; what stays in memory are the documents that share a text hash or a band with one
-of this run. Their texts, for exact verification, are read back from their main table, whose rows stand in the same
-order.
+Their documents are numbered behind those of this run: the first artifact's, then the second's, and so on. Nothing here
+reads a whole table or a whole index.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from artifacts.errors import RunError, UserError
+from artifacts.errors import UserError
+from artifacts.store import Artifact
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.minhash import band_keys
-from tasks.dedup.signing import TEXT_HASH
+from tasks.dedup.corpus import Ids, Ints
+from tasks.dedup.index import FOLDER, Index, TextTask
 from tasks.stage import StageContext
-from tasks.text.shingles import Hashes
 
-
-@dataclass(frozen=True)
-class Earlier:
-    """Documents of earlier crawls.
-
-    Attributes:
-        documents: how many there are in all.
-        exact: text hash to the smallest doc_id that has it, for text hashes of this run.
-        doc_ids: the possible near-duplicates, ascending.
-        rows: their row numbers in the input `against`.
-        keys: (len(rows), bands) their band keys.
-    """
-
-    documents: int
-    exact: dict[bytes, str]
-    doc_ids: list[str]
-    rows: NDArray[np.int64]
-    keys: Hashes
+ROWS_A_TASK = 2_048
 
 
 def check_against(context: StageContext) -> None:
     """Hold the earlier artifacts against this configuration.
 
     Raises:
-        UserError: the config names some, but none was handed in; or one was made with other signatures.
+        UserError: the config names some, but none was handed in; or one was made with other signatures, by another
+            version of the stage, or without an index.
     """
     config: DedupConfig = context.config
     artifacts = context.inputs.get("against", ())
@@ -54,66 +37,96 @@ def check_against(context: StageContext) -> None:
         made = artifact.manifest
         if made.stage != context.stage.name:
             raise UserError(f"dedup.against: {artifact.ref} is no dedup artifact")
-        size = int(made.config["bands"]) * int(made.config["rows"])
-        if made.config["shingle"] != config.shingle or size != config.permutations:
-            raise UserError(
-                f"dedup.against: {artifact.ref} has {size} permutations of {made.config['shingle']}-unit shingles, "
-                f"this run {config.permutations} of {config.shingle}; use the same bands, rows and shingle"
-            )
         if made.stage_version != context.stage.version:
             raise UserError(
                 f"dedup.against: {artifact.ref} was made by version {made.stage_version} of the stage, this is version "
                 f"{context.stage.version}; run it again"
             )
+        theirs, ours = ((c["bands"], c["rows"], c["shingle"]) for c in (made.config, config.model_dump()))
+        if theirs != ours:
+            raise UserError(
+                f"dedup.against: {artifact.ref} has {theirs[0]} bands of {theirs[1]} rows over {theirs[2]}-unit "
+                f"shingles, this run {ours[0]} of {ours[1]} over {ours[2]}; use the same bands, rows and shingle"
+            )
+        if f"{FOLDER}/doc_ids.npy" not in made.files:
+            raise UserError(f"dedup.against: {artifact.ref} was made with dedup.index = false and cannot be searched")
 
 
-def find_earlier(context: StageContext, text_hashes: NDArray[np.bytes_], keys: Hashes) -> Earlier:
-    """The documents of the input `against` that share a text hash or a band with this run's documents.
+@dataclass(frozen=True)
+class Earlier:
+    """Documents of earlier crawls.
 
-    Args:
-        text_hashes: this run's, ascending and distinct.
-        keys: (documents, bands) this run's.
+    Attributes:
+        first: the number of their first document: that of documents in this run.
+        indexes: of the artifacts, in the order given.
+        begins: for each artifact the number of its first document; the end of the last.
+        names: what a decision calls each artifact: `dedup@.CONTENT`.
     """
-    config: DedupConfig = context.config
-    if not context.inputs.get("against"):
-        return Earlier(0, {}, [], np.empty(0, dtype=np.int64), np.empty((0, config.bands), dtype=np.uint64))
-    table = context.input_table("against", "signatures")
-    if table.rows != context.input("against").rows:
-        raise RunError("dedup: the tables data and signatures of the input `against` differ in length (run verify)")
-    wanted = [np.unique(keys[:, band]) for band in range(config.bands)]
-    exact: dict[bytes, str] = {}
-    near: list[tuple[str, int]] = []
-    near_keys = []
-    first_row = 0
-    for batch in table.batches(["doc_id", "text_hash", "shingles", "signature"]):
-        ids = batch.column("doc_id").to_pylist()
-        for row in np.flatnonzero(_among(np.array(batch.column("text_hash").to_pylist(), TEXT_HASH), text_hashes)):
-            key = batch.column("text_hash")[int(row)].as_py().encode()
-            exact[key] = min(exact.get(key, ids[row]), ids[row])
-        own = _batch_keys(batch, config)
-        hit = np.zeros(len(ids), dtype=np.bool_)
-        for band in range(config.bands):
-            hit |= _among(own[:, band], wanted[band])
-        hit &= batch.column("shingles").to_numpy() > 0
-        near += [(ids[row], first_row + int(row)) for row in np.flatnonzero(hit)]
-        near_keys.append(own[hit])
-        first_row += len(ids)
-    order = sorted(range(len(near)), key=near.__getitem__)
-    gathered = np.concatenate(near_keys) if near_keys else np.empty((0, config.bands), dtype=np.uint64)
-    rows = np.array([near[i][1] for i in order], dtype=np.int64)
-    return Earlier(first_row, exact, [near[i][0] for i in order], rows, gathered[order])
 
+    first: int
+    indexes: list[Index]
+    begins: Ints
+    names: list[str]
 
-def _batch_keys(batch: pa.Table, config: DedupConfig) -> Hashes:
-    values = batch.column("signature").combine_chunks()
-    flat = pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) else values
-    signatures = flat.flatten().to_numpy().reshape(-1, config.permutations)
-    return band_keys(signatures, config.bands, config.rows)
+    @staticmethod
+    def open(artifacts: Sequence[Artifact], first: int) -> Earlier:
+        """Map the indexes of the artifacts."""
+        indexes = [Index.open(artifact.local() / FOLDER) for artifact in artifacts]
+        begins = first + np.cumsum([0, *(index.documents for index in indexes)])
+        # By content: of two artifacts with the same bytes neither may show in what is made of them.
+        names = [f"{artifact.stage}@.{artifact.content}" for artifact in artifacts]
+        return Earlier(first, indexes, begins.astype(np.int64), names)
 
+    @property
+    def documents(self) -> int:
+        """How many there are in all."""
+        return int(self.begins[-1] - self.first)
 
-def _among(values: NDArray[np.generic], ascending: NDArray[np.generic]) -> NDArray[np.bool_]:
-    if len(ascending) == 0:
-        return np.zeros(len(values), dtype=np.bool_)
-    places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
-    found: NDArray[np.bool_] = ascending[places] == values
-    return found
+    def artifact_of(self, numbers: Ints) -> Ints:
+        """For each document the place of its artifact."""
+        return np.searchsorted(self.begins, numbers, "right").astype(np.int64) - 1
+
+    def ids(self, numbers: Ints) -> Ids:
+        """The doc_ids of some documents."""
+        width = max((index.doc_ids.dtype.itemsize for index in self.indexes), default=1)
+        found = np.empty(len(numbers), dtype=f"S{width}")
+        artifact = self.artifact_of(numbers)
+        for place, index in enumerate(self.indexes):
+            here = artifact == place
+            found[here] = index.doc_ids[numbers[here] - self.begins[place]]
+        return found
+
+    def order(self, numbers: Ints) -> Ints:
+        """Places in `numbers`: by doc_id, then by artifact."""
+        found: Ints = np.lexsort((numbers, self.ids(numbers)))
+        return found
+
+    def equal_texts(self, keys: NDArray[np.uint64], lows: NDArray[np.uint64]) -> tuple[Ints, Ints]:
+        """(places in `keys`, documents) with the same text hash, one a place: the first by `order`. `keys` ascend."""
+        found = [index.find_texts(keys, lows) for index in self.indexes]
+        places, numbers = self._numbered(found)
+        order = np.lexsort((numbers, self.ids(numbers), places))
+        places, numbers = places[order], numbers[order]
+        _, first = np.unique(places, return_index=True)
+        return places[first], numbers[first]
+
+    def same_band(self, band: int, keys: NDArray[np.uint64], most: int) -> tuple[Ints, Ints]:
+        """(places in `keys`, documents) with the same key in a band, up to `most` a key and artifact. `keys` ascend,
+        and are distinct."""
+        return self._numbered([index.find_band(band, keys, most) for index in self.indexes])
+
+    def _numbered(self, found: Sequence[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
+        if not found:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        numbers = [rows + begin for (_, rows), begin in zip(found, self.begins, strict=False)]
+        return np.concatenate([places for places, _ in found]), np.concatenate(numbers)
+
+    def text_tasks(self, numbers: Ints, shingle: int) -> list[TextTask]:
+        """The work for the shingles of some documents, ascending."""
+        tasks = []
+        for place, index in enumerate(self.indexes):
+            first, last = np.searchsorted(numbers, self.begins[place : place + 2])
+            rows = numbers[first:last] - self.begins[place]
+            for start in range(0, len(rows), ROWS_A_TASK):
+                tasks.append(TextTask(str(index.folder), rows[start : start + ROWS_A_TASK], shingle))
+        return tasks

@@ -21,7 +21,7 @@ from artifacts.errors import RunError, UserError
 from artifacts.store import Artifact, Store
 from artifacts.tables import DOCUMENTS
 from tasks.dedup import STAGE, DedupConfig
-from tasks.dedup import stage as dedup_stage
+from tasks.dedup import corpus as dedup_corpus
 from tasks.dedup.clusters import FULL_BUCKET
 from tasks.dedup.minhash import band_keys, candidate_probability, shingle_hash32, signature
 from tasks.text.shingles import jaccard, shingle_set
@@ -208,8 +208,10 @@ def test_earlier_crawls_win(store: Store) -> None:
     artifact = dedup(store, new, {"against": earlier}, against=[earlier.ref], **SURE)
     found = decisions(artifact)
     old = [row["doc_id"] for row in read_rows(earlier)]
-    assert (found["0"]["reason"], found["0"]["detail"], found["0"]["score"]) == ("near_duplicate", old[0], 196 / 206)
-    assert (found["1"]["reason"], found["1"]["detail"]) == ("exact_duplicate", old[1])
+    where = f"dedup@.{earlier.content}"
+    assert (found["0"]["reason"], found["0"]["score"]) == ("near_duplicate", 196 / 206)
+    assert (found["1"]["reason"], found["1"]["score"]) == ("exact_duplicate", 1.0)
+    assert [found[key]["detail"] for key in "01"] == [f"{old[0]} {where}", f"{old[1]} {where}"]
     assert survivors(artifact) == [words(2000, 2200)]
     assert len(read_rows(artifact, "signatures")) == 1
     assert artifact.manifest.metrics["earlier_documents"] == 2
@@ -296,7 +298,7 @@ def test_processes_and_grain_do_not_change_a_byte(tmp_path: Path, monkeypatch: p
     table = make_documents(corpus(3, 120))
     contents = [dedup(Store(tmp_path / "one"), table).manifest.content]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        monkeypatch.setattr(dedup_stage, "ROWS_A_BATCH", 7)
+        monkeypatch.setattr(dedup_corpus, "ROWS_A_SHARD", 7)
         contents.append(dedup(Store(tmp_path / "seven"), table).manifest.content)
         contents.append(dedup(Store(tmp_path / "two"), table, mapper=pool.map).manifest.content)
     assert len(set(contents)) == 1
