@@ -13,6 +13,7 @@ from tasks import (
     ingest,
     label,
     mix,
+    paragraphs,
     pii,
     ppo,
     pretrain,
@@ -43,15 +44,19 @@ class Node:
         return self.stage.name
 
 
+# The stages that write documents, the last one first.
+TEXT = ("pii", "decontaminate", "quality", "paragraphs", "dedup", "ingest")
+
 NODES: tuple[Node, ...] = (
     Node(crawl.STAGE),
     Node(ingest.STAGE, {"crawl": ("crawl",)}),
     Node(dedup.STAGE, {"documents": ("ingest",)}, {"against": "against"}),
-    Node(quality.STAGE, {"documents": ("dedup", "ingest")}),
-    Node(decontaminate.STAGE, {"documents": ("quality", "dedup", "ingest")}),
-    Node(pii.STAGE, {"documents": ("decontaminate", "quality", "dedup", "ingest")}),
-    Node(tokenize.STAGE, {"documents": ("pii", "decontaminate", "quality", "dedup", "ingest")}),
-    Node(mix.STAGE, {"documents": ("pii", "decontaminate", "quality", "dedup", "ingest"), "tokenizer": ("tokenize",)}),
+    Node(paragraphs.STAGE, {"documents": TEXT[4:]}),
+    Node(quality.STAGE, {"documents": TEXT[3:]}),
+    Node(decontaminate.STAGE, {"documents": TEXT[2:]}),
+    Node(pii.STAGE, {"documents": TEXT[1:]}),
+    Node(tokenize.STAGE, {"documents": TEXT}),
+    Node(mix.STAGE, {"documents": TEXT, "tokenizer": ("tokenize",)}),
     Node(pretrain.STAGE, {"sequences": ("mix",), "tokenizer": ("tokenize",)}),
     Node(demonstrations.STAGE, {"crawl": ("crawl",)}),
     Node(sft.STAGE, {"conversations": ("demonstrations",), "model": ("pretrain",), "sequences": ("mix",)}),

@@ -1,0 +1,125 @@
+"""Which units are repeated, out of core: hashes go to one of many files by their first bits, and each file is sorted
+by itself. Memory holds one file's hashes, one bit of a byte a unit on disk aside, and 16 bytes a document.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.paragraphs.units import NOTHING, Hashes, Ints
+
+# Rows of documents a file: some million units, so some ten megabytes that are sorted at once.
+DOCUMENTS_A_FILE, MOST_FILES = 50_000, 256
+RECORD = np.dtype([("hash", "<u8"), ("unit", "<i8")])
+
+
+class Partitions:
+    """The hashes of all units, by their first bits, in files of a folder. Units are numbered as they come."""
+
+    def __init__(self, folder: Path, documents: int) -> None:
+        wanted = min(MOST_FILES, -(-documents // DOCUMENTS_A_FILE) or 1)
+        self._bits = (wanted - 1).bit_length()
+        self.units = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self.paths = [folder / f"hashes-{number:03d}" for number in range(1 << self._bits)]
+        self._files = [path.open("wb") for path in self.paths]
+
+    def append(self, hashes: Hashes) -> None:
+        """The hashes of the next units; those that are `NOTHING` are numbered and left out."""
+        chosen = np.flatnonzero(hashes != NOTHING)
+        records = np.empty(len(chosen), dtype=RECORD)
+        records["hash"], records["unit"] = hashes[chosen], chosen + self.units
+        self.units += len(hashes)
+        if self._bits:
+            place = records["hash"] >> np.uint64(64 - self._bits)
+            records = records[np.argsort(place, kind="stable")]
+            ends = np.cumsum(np.bincount(place.astype(np.int64), minlength=len(self._files)))
+        else:
+            ends = np.array([len(records)])
+        for file, begin, end in zip(self._files, [0, *ends[:-1]], ends, strict=True):
+            if begin < end:
+                file.write(records[begin:end].data)
+
+    def flush(self) -> None:
+        for file in self._files:
+            file.flush()
+
+    def __enter__(self) -> Partitions:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file, path in zip(self._files, self.paths, strict=True):
+            file.close()
+            path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class RepeatTask:
+    """`place` is a file of each document's place in the order of survivors, `first` of each document's first unit."""
+
+    path: str
+    place: str
+    first: str
+    min_occurrences: int
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """The units to cut, ascending, and how many different units there are and are repeated often enough."""
+
+    cut: Ints
+    distinct: int
+    repeated: int
+    most: int  # occurrences of the commonest
+
+
+def find_repeats(task: RepeatTask) -> Repeats:
+    """The repeated units of one file, less one occurrence of each: the first in the best document."""
+    records = np.fromfile(task.path, dtype=RECORD)
+    if not len(records):
+        return Repeats(np.empty(0, np.int64), 0, 0, 0)
+    records = records[np.argsort(records["hash"], kind="stable")]
+    hashes = records["hash"]
+    starts = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]]))
+    sizes = np.diff(np.append(starts, len(hashes)))
+    often = sizes >= task.min_occurrences
+    units = records["unit"][np.repeat(often, sizes)]
+    group = np.repeat(np.arange(int(often.sum())), sizes[often])
+    places, firsts = np.load(task.place, mmap_mode="r"), np.load(task.first, mmap_mode="r")
+    documents = np.searchsorted(firsts, units, side="right") - 1
+    order = np.lexsort((units, places[documents], group))
+    stays = np.concatenate([[True], group[order][1:] != group[order][:-1]]) if len(order) else np.empty(0, np.bool_)
+    cut: Ints = np.sort(units[order][~stays])
+    return Repeats(cut, len(starts), int(often.sum()), int(sizes.max()))
+
+
+class Marks:
+    """One byte a unit on disk: whether it is cut."""
+
+    def __init__(self, path: Path, units: int) -> None:
+        self._path = path
+        with path.open("wb") as file:
+            file.truncate(max(units, 1))
+        self._array: NDArray[np.bool_] = np.memmap(path, dtype=np.bool_, mode="r+", shape=(max(units, 1),))
+
+    def set(self, units: Ints) -> None:
+        self._array[units] = True
+
+    def between(self, first: int, last: int) -> NDArray[np.bool_]:
+        """Of the units `first` to `last` (exclusive)."""
+        return np.array(self._array[first:last])
+
+    def __enter__(self) -> Marks:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._path.unlink(missing_ok=True)
