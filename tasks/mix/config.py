@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.stage import StageConfig
 
@@ -19,9 +19,25 @@ class MixConfig(StageConfig):
         "Empty: every source, weighted by its tokens. GPT-3 (table 2.2): crawl .6, WebText2 .22, Books1 .08, "
         "Books2 .08, Wikipedia .03.",
     )
+    budgets: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        {},
+        title="Budgets",
+        description="Source to training tokens, in place of `weights` and `tokens`; documents of other sources are "
+        "dropped. More than a source has means several epochs",
+    )
     sequence_length: int = Field(256, ge=2, title="Row length", description="Tokens a training row; GPT-3 has 2,048.")
     tokens: int = Field(
-        2_000_000, ge=1, title="Tokens", description="Training tokens in all; whole rows are written, so a few less."
+        2_000_000,
+        ge=1,
+        title="Tokens",
+        description="Training tokens in all, padding included; whole rows are written, so a few less. Not used with "
+        "`budgets`.",
+    )
+    packing: Literal["concat", "best_fit"] = Field(
+        "concat",
+        title="Packing",
+        description="concat: documents follow one another and are cut where a row ends, as in GPT-3; best_fit: a "
+        "document that fits a row is never cut, and what is left of a row is padding, never learnt (Ding et al. 2024)",
     )
     heldout_fraction: float = Field(
         0.02,
@@ -34,3 +50,9 @@ class MixConfig(StageConfig):
     heldout_tokens: int = Field(
         500_000, ge=1, title="Held-out tokens", description="At most about so many are written to `heldout`."
     )
+
+    @model_validator(mode="after")
+    def _weights_or_budgets(self) -> MixConfig:
+        if self.weights and self.budgets:
+            raise ValueError("weights and budgets are two ways to say the same: give one of them")
+        return self

@@ -1,8 +1,13 @@
-"""The tokens of the documents to mix: joined by doc_id and text, encoded where they are missing, laid out flat."""
+"""The tokens of the documents to mix: joined by doc_id and text, encoded where they are missing, laid out in one file.
+
+The file is mapped into memory, not read into it: a mix may hold more tokens than memory does.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +28,7 @@ class Corpus:
 
     Attributes:
         names: `doc_ids` as an Arrow array.
-        tokens: all documents' tokens one after the other.
+        tokens: documents' tokens, mapped from a file in the stage's work folder; a document's end token is behind it.
         starts: (N,) where each begins in `tokens`.
         lengths: (N,) its number of tokens with the end token; 0 for a document without text.
         encoded_here: how many were not in the tokenizer's artifact, or had another text there.
@@ -60,66 +65,81 @@ def read_corpus(ctx: StageContext, end: int, dtype: np.dtype[np.unsignedinteger]
     its old tokens, so it is encoded again.
     """
     documents = ctx.input("documents")
-    names, digests = _names(documents)
-    doc_ids: list[str] = names.column("doc_id").to_pylist()
-    known, values, offsets = _known_tokens(ctx.input("tokenizer"))
-    keys = pa.array([f"{doc_id} {digest}" for doc_id, digest in zip(doc_ids, digests, strict=True)], pa.string())
-    found = pc.fill_null(pc.index_in(keys, value_set=known), -1).to_numpy(zero_copy_only=False).astype(np.int64)
-    fresh = _encode(ctx, documents, np.flatnonzero(found < 0))
-
-    lengths = np.zeros(len(doc_ids), dtype=np.int64)
-    has = found >= 0
-    lengths[has] = np.diff(offsets)[found[has]]
-    for row, ids in fresh.items():
-        lengths[row] = len(ids)
-    lengths[lengths > 0] += 1
-    starts = np.cumsum(lengths) - lengths
-    tokens = np.full(int(lengths.sum()), end, dtype=dtype)
-    for row in np.flatnonzero(lengths).tolist():
-        ids = values[offsets[found[row]] : offsets[found[row] + 1]] if has[row] else fresh[row]
-        tokens[starts[row] : starts[row] + lengths[row] - 1] = ids
-    sources = names.column("source").to_pylist()
-    return Corpus(doc_ids, pa.array(doc_ids, pa.string()), sources, tokens, starts, lengths, len(fresh))
+    doc_ids, sources, keys = _names(documents)
+    path = ctx.work / "mix-tokens"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as stream:
+        known, known_lengths = _write_known(ctx.input("tokenizer"), stream, end, dtype)
+        found = pc.fill_null(pc.index_in(keys, value_set=known), -1).to_numpy(zero_copy_only=False).astype(np.int64)
+        missing = np.flatnonzero(found < 0)
+        fresh_lengths = _write_fresh(ctx, documents, missing, stream, end, dtype)
+    own = np.concatenate([known_lengths, fresh_lengths]) + 1  # with the end token
+    found[missing] = len(known_lengths) + np.arange(len(missing))
+    lengths = np.where(own[found] > 1, own[found], 0)
+    starts = (np.cumsum(own) - own)[found]
+    tokens = np.memmap(path, dtype=dtype, mode="r") if path.stat().st_size else np.zeros(0, dtype=dtype)
+    return Corpus(doc_ids.to_pylist(), doc_ids, sources, tokens, starts, lengths, len(missing))
 
 
-def _names(documents: InputTable) -> tuple[pa.Table, list[str]]:
-    """(doc_id and source of every document, the digest of its text)."""
-    names: list[pa.Table] = []
-    digests: list[str] = []
+def _names(documents: InputTable) -> tuple[pa.Array, list[str], pa.ChunkedArray]:
+    """(doc_id, source, and doc_id with the digest of its text) of every document."""
+    doc_ids: list[pa.Array] = []
+    sources: list[str] = []
+    keys: list[pa.Array] = []
     for batch in documents.batches(["doc_id", "source", "text"]):
-        digests += [text_digest(text or "") for text in batch.column("text").to_pylist()]
-        names.append(batch.select(["doc_id", "source"]))
-    return pa.concat_tables(names) if names else documents.schema.empty_table(), digests
+        names = batch.column("doc_id").combine_chunks()
+        digests = [text_digest(text or "") for text in batch.column("text").to_pylist()]
+        doc_ids.append(names)
+        sources += map(sys.intern, batch.column("source").to_pylist())
+        keys.append(pc.binary_join_element_wise(names, pa.array(digests, pa.string()), " "))
+    named = pa.chunked_array(doc_ids, pa.string()).combine_chunks()
+    return named, sources, pa.chunked_array(keys, pa.string())
 
 
-def _known_tokens(table: InputTable) -> tuple[pa.Array, Tokens, Ints]:
-    """(keys of doc_id and text digest, all token ids, where each document's begin; one offset more than keys)."""
-    keys: list[str] = []
-    values: list[Tokens] = []
-    lengths: list[Ints] = []
+def _write_known(
+    table: InputTable, stream: BinaryIO, end: int, dtype: np.dtype[np.unsignedinteger]
+) -> tuple[pa.ChunkedArray, Ints]:
+    """Write the tokens of a tokenizer's artifact, an end token behind each document.
+
+    Returns (keys as of `_names`, tokens without the end token), a document each, in the order written.
+    """
+    keys: list[pa.Array] = []
+    lengths = [np.zeros(0, dtype=np.int64)]
     for batch in table.batches(["doc_id", "text_digest", "tokens"]):
-        pairs = zip(batch.column("doc_id").to_pylist(), batch.column("text_digest").to_pylist(), strict=True)
-        keys += [f"{doc_id} {digest}" for doc_id, digest in pairs]
+        keys.append(pc.binary_join_element_wise(*(batch.column(c) for c in ("doc_id", "text_digest")), " "))
         tokens = batch.column("tokens").combine_chunks()
-        values.append(tokens.flatten().to_numpy())
-        lengths.append(np.diff(tokens.offsets.to_numpy()).astype(np.int64))
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate([np.zeros(0, np.int64), *lengths]))]).astype(np.int64)
-    flat = np.concatenate(values) if values else np.zeros(0, dtype=np.uint16)
-    return pa.array(keys, pa.string()), flat, offsets
+        sizes = np.diff(tokens.offsets.to_numpy()).astype(np.int64)
+        _write(stream, tokens.flatten().to_numpy(), sizes, end, dtype)
+        lengths.append(sizes)
+    chunks = [chunk for key in keys for chunk in key.chunks]
+    return pa.chunked_array(chunks, pa.string()), np.concatenate(lengths)
 
 
-def _encode(ctx: StageContext, documents: InputTable, rows: Ints) -> dict[int, npt.NDArray[np.uint32]]:
-    """Token ids of the given documents, by row number."""
-    jobs, places = [], []
+def _write_fresh(
+    ctx: StageContext,
+    documents: InputTable,
+    rows: Ints,
+    stream: BinaryIO,
+    end: int,
+    dtype: np.dtype[np.unsignedinteger],
+) -> Ints:
+    """Encode the given documents (ascending), write them as `_write_known` does; returns their numbers of tokens."""
     path = str(ctx.model("tokenizer") / "tokenizer.json")
+    jobs = []
     for shard in documents.shards(512):
         here = rows[(rows >= shard.first_row) & (rows < shard.first_row + shard.rows)]
         if len(here):
             jobs.append(MissingJob(shard, tuple((here - shard.first_row).tolist()), path))
-            places.append(here.tolist())
-    found: dict[int, npt.NDArray[np.uint32]] = {}
+    lengths = [np.zeros(0, dtype=np.int64)]
     if jobs:
-        results = ctx.map_with_progress(encode_missing, jobs, "encoding documents that were not tokenized")
-        for place, encoded in zip(places, results, strict=True):
-            found.update(zip(place, encoded, strict=True))
-    return found
+        for encoded in ctx.map_with_progress(encode_missing, jobs, "encoding documents that were not tokenized"):
+            sizes = np.array([len(ids) for ids in encoded], dtype=np.int64)
+            _write(stream, np.concatenate(encoded), sizes, end, dtype)
+            lengths.append(sizes)
+    return np.concatenate(lengths)
+
+
+def _write(stream: BinaryIO, tokens: Tokens, sizes: Ints, end: int, dtype: np.dtype[np.unsignedinteger]) -> None:
+    out = np.full(len(tokens) + len(sizes), end, dtype=dtype)
+    out[np.arange(len(tokens)) + np.repeat(np.arange(len(sizes)), sizes)] = tokens
+    stream.write(out.tobytes())

@@ -50,15 +50,23 @@ def stream_of(documents: Sequence[int], doc_ids: Sequence[str], lengths: Ints, t
 
     The order of an epoch is that of a hash of doc_id, seed and epoch.
     """
-    available = int(lengths[np.asarray(documents, dtype=np.int64)].sum())
+    pool = np.asarray(documents, dtype=np.int64)
+    available = int(lengths[pool].sum())
     epochs = max(1, -(-tokens // available))
-    visits: list[int] = []
-    for epoch in range(epochs):
-        salt = f"mix-{epoch}"
-        visits += sorted(documents, key=lambda row: (unit_interval(doc_ids[row], seed, salt), doc_ids[row]))
-    order = np.array(visits, dtype=np.int64)
+    order = np.concatenate([pool[epoch_order(doc_ids, pool, seed, epoch)] for epoch in range(epochs)])
     ends = np.cumsum(lengths[order])
     return Stream(order, ends - lengths[order], available)
+
+
+def epoch_order(doc_ids: Sequence[str], documents: Ints, seed: int, epoch: int) -> Ints:
+    """The places of `documents` in the order in which an epoch visits them: of a hash of doc_id, seed and epoch."""
+    names = [doc_ids[row] for row in documents.tolist()]
+    salt = f"mix-{epoch}"
+    draws = np.array([unit_interval(name, seed, salt) for name in names])
+    order = np.argsort(draws, kind="stable")
+    if np.all(np.diff(draws[order]) > 0):
+        return order
+    return np.lexsort((np.array(names, dtype=np.str_), draws))  # equal draws: by doc_id, whatever the input's order
 
 
 @dataclass(frozen=True)
@@ -112,12 +120,17 @@ def training_order(rows: Sequence[int], seed: int) -> Ints:
     its stream, so that no source begins an epoch before it has ended the last.
     """
     labels = np.repeat(np.arange(len(rows), dtype=np.int64), np.array(rows, dtype=np.int64))
-    return labels[np.argsort(_splitmix64(np.arange(len(labels), dtype=np.uint64), seed), kind="stable")]
+    return labels[shuffled(len(labels), seed, "mix")]
 
 
-def _splitmix64(numbers: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
+def shuffled(count: int, seed: int, salt: str) -> Ints:
+    """A permutation of 0 to `count` - 1 that depends on the arguments alone."""
+    return np.argsort(_splitmix64(np.arange(count, dtype=np.uint64), seed, salt), kind="stable")
+
+
+def _splitmix64(numbers: npt.NDArray[np.uint64], seed: int, salt: str) -> npt.NDArray[np.uint64]:
     """SplitMix64 (Steele et al. 2014): a well-mixed 64-bit number for each, the same in every version of numpy."""
-    offset = np.uint64(int(unit_interval("order", seed, "mix") * 2**53))
+    offset = np.uint64(int(unit_interval("order", seed, salt) * 2**53))
     with np.errstate(over="ignore"):
         mixed = (numbers + offset + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

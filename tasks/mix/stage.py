@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from artifacts.errors import RunError, UserError
 from artifacts.tables import DECISIONS, DOCUMENTS, SEQUENCES, SPANS, TOKENS
 from tasks.mix.config import MixConfig
 from tasks.mix.corpus import Corpus, read_corpus
+from tasks.mix.packing import pack
 from tasks.mix.plan import Ints, Segments, Stream, cut, hold_out, rows_by_weight, stream_of, training_order
 from tasks.stage import Stage, StageContext, Summary
 from tasks.text.tokens import end_token, load_tokenizer, token_bytes, token_type, vocabulary_size
@@ -22,7 +24,10 @@ ROWS_A_BATCH = 2_048
 
 @dataclass(frozen=True)
 class Part:
-    """One source's share of the training rows: its documents, their pieces by row, and its tokens available."""
+    """One source's share of the training rows: its documents, their pieces by row, and its tokens available.
+
+    `epochs` (rows,): the epoch of each row's first token, from 0.
+    """
 
     source: str
     weight: float
@@ -30,7 +35,7 @@ class Part:
     documents: int
     available: int
     segments: Segments
-    epochs: Ints  # (rows,) the epoch of each row's first token, from 0
+    epochs: Ints
 
 
 @dataclass(frozen=True)
@@ -40,20 +45,21 @@ class Shape:
     length: int
     type: pa.DataType
     bytes: npt.NDArray[np.int32]  # by token id
+    end: int
 
 
 def run(ctx: StageContext) -> Summary:
     """Training rows in `data`, rows of documents that are never trained on in `heldout`, a decision a document.
 
     Raises:
-        UserError: a weight names a source that is not there, or `tokens` is less than a row.
+        UserError: a weight or budget names a source that is not there, or is less than a row.
         RunError: no document has text, or a source has none but what is held out.
     """
     config: MixConfig = ctx.config
     tokenizer = load_tokenizer(str(ctx.model("tokenizer") / "tokenizer.json"))
     vocabulary = vocabulary_size(tokenizer)
-    shape = Shape(config.sequence_length, token_type(vocabulary), token_bytes(tokenizer))
-    corpus = read_corpus(ctx, end_token(tokenizer), np.dtype(shape.type.to_pandas_dtype()))
+    shape = Shape(config.sequence_length, token_type(vocabulary), token_bytes(tokenizer), end_token(tokenizer))
+    corpus = read_corpus(ctx, shape.end, np.dtype(shape.type.to_pandas_dtype()))
     pools = _pools(config, corpus)
     heldout = hold_out(pools, corpus.doc_ids, corpus.lengths, config.heldout_fraction, config.sequence_length, ctx.seed)
     parts = _parts(config, corpus, pools, heldout, ctx.seed)
@@ -62,7 +68,8 @@ def run(ctx: StageContext) -> Summary:
     heldout_metrics, shown = _write_heldout(ctx, corpus, heldout, shape, config.heldout_tokens)
     _write_decisions(ctx, corpus, pools, heldout, parts, shown)
     rows = sum(part.rows for part in parts)
-    table = [_table_row(part, rows, config.sequence_length) for part in parts]
+    table = [_table_row(part, corpus, rows, config.sequence_length) for part in parts]
+    packed = {name: sum(row[name] for row in table) for name in PACKING}
     return Summary(
         metrics={
             "rows": rows,
@@ -70,6 +77,7 @@ def run(ctx: StageContext) -> Summary:
             "tokens": rows * config.sequence_length,
             "vocabulary": vocabulary,
             "documents_encoded_here": corpus.encoded_here,
+            "packing": {"method": config.packing, **packed, **_shares(packed, rows * config.sequence_length)},
             "sources": table,
             "heldout": heldout_metrics,
         }
@@ -79,14 +87,15 @@ def run(ctx: StageContext) -> Summary:
 def _pools(config: MixConfig, corpus: Corpus) -> dict[str, list[int]]:
     """The documents with text of each source in the mix."""
     present = sorted(set(corpus.sources))
-    absent = [source for source in config.weights if source not in present]
+    field, wanted = ("budgets", list(config.budgets)) if config.budgets else ("weights", list(config.weights))
+    absent = [source for source in wanted if source not in present]
     if not present:
         raise RunError("mix: there are no documents; look at the decisions of the stages before")
     if absent:
         raise UserError(
-            f"mix.weights: no document of source {', '.join(map(repr, absent))}; sources present: {', '.join(present)}"
+            f"mix.{field}: no document of source {', '.join(map(repr, absent))}; sources present: {', '.join(present)}"
         )
-    pools: dict[str, list[int]] = {source: [] for source in present if not config.weights or source in config.weights}
+    pools: dict[str, list[int]] = {source: [] for source in present if not wanted or source in wanted}
     for row, source in enumerate(corpus.sources):
         if source in pools and corpus.lengths[row]:
             pools[source].append(row)
@@ -100,34 +109,39 @@ def _parts(
     config: MixConfig, corpus: Corpus, pools: dict[str, list[int]], heldout: dict[str, list[int]], seed: int
 ) -> list[Part]:
     """Each source's rows, in the order of source names."""
-    rows = config.tokens // config.sequence_length
-    if not rows:
-        raise UserError(f"mix.tokens: {config.tokens} tokens are less than one row of {config.sequence_length}")
     train = {}
     for source, pool in pools.items():
         held = set(heldout[source])
         train[source] = [row for row in pool if row not in held]
-    weights = dict(config.weights) or {
-        source: float(corpus.lengths[documents].sum()) for source, documents in train.items()
-    }
-    counts = rows_by_weight(weights, rows)
+    tokens = {source: float(corpus.lengths[documents].sum()) for source, documents in train.items()}
+    weights = dict(config.budgets or config.weights) or tokens
+    counts = _row_counts(config, weights)
     total = sum(weights[source] for source in sorted(weights))
-    parts = []
+    length, parts = config.sequence_length, []
     for source in sorted(pools):
         count = counts[source]
-        stream = stream_of(train[source], corpus.doc_ids, corpus.lengths, count * config.sequence_length, seed)
-        parts.append(
-            Part(
-                source=source,
-                weight=weights[source] / total,
-                rows=count,
-                documents=len(train[source]),
-                available=stream.epoch_tokens,
-                segments=cut(stream, count, config.sequence_length),
-                epochs=np.arange(count, dtype=np.int64) * config.sequence_length // stream.epoch_tokens,
-            )
-        )
+        if config.packing == "best_fit":
+            segments, epochs = pack(train[source], corpus.doc_ids, corpus.lengths, count, length, seed)
+        else:
+            stream = stream_of(train[source], corpus.doc_ids, corpus.lengths, count * length, seed)
+            segments = cut(stream, count, length)
+            epochs = np.arange(count, dtype=np.int64) * length // stream.epoch_tokens
+        share, available = weights[source] / total, int(tokens[source])
+        parts.append(Part(source, share, count, len(train[source]), available, segments, epochs))
     return parts
+
+
+def _row_counts(config: MixConfig, weights: Mapping[str, float]) -> dict[str, int]:
+    """Rows of each source: of its budget, or its share of `tokens`."""
+    length = config.sequence_length
+    small = [source for source, budget in config.budgets.items() if budget < length]
+    if small:
+        raise UserError(f"mix.budgets.{small[0]}: {config.budgets[small[0]]} tokens are less than one row of {length}")
+    if config.budgets:
+        return {source: budget // length for source, budget in config.budgets.items()}
+    if config.tokens < length:
+        raise UserError(f"mix.tokens: {config.tokens} tokens are less than one row of {length}")
+    return rows_by_weight(weights, config.tokens // length)
 
 
 def _write_training(ctx: StageContext, corpus: Corpus, parts: list[Part], shape: Shape) -> None:
@@ -192,10 +206,15 @@ def _write_heldout(
 def _rows(corpus: Corpus, segments: Segments, epochs: Ints, source: str, shape: Shape) -> pa.Table:
     """Rows with the columns of SEQUENCES, and `bytes`: the UTF-8 text in the row, from the lengths of its tokens."""
     count = len(epochs)
-    within = np.arange(count * shape.length, dtype=np.int64) - np.repeat(
+    within = np.arange(segments.length.sum(), dtype=np.int64) - np.repeat(
         np.cumsum(segments.length) - segments.length, segments.length
     )
-    tokens = corpus.tokens[np.repeat(corpus.starts[segments.document] + segments.offset, segments.length) + within]
+    # What no span covers is padding, and holds end tokens.
+    tokens = np.full(count * shape.length, shape.end, dtype=corpus.tokens.dtype)
+    place = np.repeat(segments.row * shape.length + segments.start, segments.length) + within
+    tokens[place] = corpus.tokens[
+        np.repeat(corpus.starts[segments.document] + segments.offset, segments.length) + within
+    ]
     fields = SPANS.value_type
     spans = pa.StructArray.from_arrays(
         [
@@ -250,9 +269,20 @@ def _write_decisions(
     ctx.writer("decisions").write(pa.table(columns, schema=DECISIONS.schema))
 
 
-def _table_row(part: Part, rows: int, length: int) -> dict[str, Any]:
-    """One line of table 2.2 of Brown et al. (2020)."""
-    drawn = part.rows * length
+# What packing did, in tokens and documents: see `_table_row`.
+PACKING = ("tokens_drawn", "tokens_padding", "tokens_cut", "documents_drawn", "documents_cut", "documents_too_long")
+
+
+def _table_row(part: Part, corpus: Corpus, rows: int, length: int) -> dict[str, Any]:
+    """One line of table 2.2 of Brown et al. (2020), and what packing did.
+
+    `tokens_drawn`: real ones; `tokens_cut`: those of documents that would fit a row and are not whole in one
+    (`documents_cut`); documents of more than a row can only be cut (`documents_too_long`). A document counts once a
+    visit, as often as it begins in a row.
+    """
+    pieces = part.segments
+    whole, fits = pieces.length == corpus.lengths[pieces.document], corpus.lengths[pieces.document] <= length
+    drawn = int(pieces.length.sum())
     return {
         "source": part.source,
         "documents": part.documents,
@@ -262,6 +292,20 @@ def _table_row(part: Part, rows: int, length: int) -> dict[str, Any]:
         "share": part.rows / rows,
         "tokens_drawn": drawn,
         "epochs": drawn / part.available,
+        "tokens_padding": part.rows * length - drawn,
+        "tokens_cut": int(pieces.length[fits & ~whole].sum()),
+        "documents_drawn": int((pieces.offset == 0).sum()),
+        "documents_cut": int((fits & ~whole & (pieces.offset == 0)).sum()),
+        "documents_too_long": int((~fits & (pieces.offset == 0)).sum()),
+    }
+
+
+def _shares(packed: Mapping[str, int], tokens: int) -> dict[str, float]:
+    """Padding as a share of all tokens, cut tokens and documents as shares of those drawn."""
+    return {
+        "padding_share": packed["tokens_padding"] / tokens,
+        "cut_share": packed["tokens_cut"] / packed["tokens_drawn"],
+        "documents_cut_share": packed["documents_cut"] / max(1, packed["documents_drawn"]),
     }
 
 

@@ -16,7 +16,7 @@ from artifacts.errors import RunError, UserError
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.episodes import response_logprobs, response_values
 from tasks.ppo.rollout import Collector, Experience, Prompts, moments, rollout_rows
-from tasks.training.batches import TokenRows, micro_batches, share
+from tasks.training.batches import TokenRows, micro_batches, on, share
 from tasks.training.chat_format import end_id
 from tasks.training.checkpoint import Checkpoints
 from tasks.training.engine import AdamSettings, Engine, seed_everything
@@ -132,11 +132,11 @@ class Trainer:
         """Accumulate gamma times the gradient of the mean cross-entropy of this update's pretraining rows (nats)."""
         config, actor = self.config, self.actor
         first = config.first_row + actor.updates * config.rows_a_step
-        mine = share(range(first, first + config.rows_a_step), actor.rank, actor.world_size)
-        predicted = config.rows_a_step * (rows.length - 1)
+        whole = range(first, first + config.rows_a_step)
+        mine, predicted = share(whole, actor.rank, actor.world_size), rows.predicted(whole)
         total = 0.0
         for part in micro_batches(mine, config.micro_batch or len(mine)):
-            loss = actor(language_loss, rows.batch(part).to(actor.device), None, predicted)
+            loss = actor(language_loss, *on(actor.device, rows.batch(part)), predicted)
             actor.backward(loss * config.ptx)
             total += float(loss.detach())
         return self._sum([total])[0]

@@ -10,7 +10,7 @@ import numpy as np
 
 from artifacts.errors import RunError, UserError
 from tasks.pretrain.config import PretrainConfig
-from tasks.training.batches import TokenRows, micro_batches, share
+from tasks.training.batches import TokenRows, micro_batches, on, share
 from tasks.training.chat_format import end_id
 from tasks.training.checkpoint import Checkpoints
 from tasks.training.engine import AdamSettings, Engine, seed_everything
@@ -79,11 +79,11 @@ def _update(
     engine: Engine, config: PretrainConfig, rows: TokenRows, step: int, per_step: int, metrics: list[Metric]
 ) -> float:
     """One optimizer step on the rows of its number; returns its loss in nats a token."""
-    numbers = share(range(step * per_step, (step + 1) * per_step), engine.rank, engine.world_size)
-    predicted = per_step * (rows.length - 1)
+    whole = range(step * per_step, (step + 1) * per_step)
+    numbers, predicted = share(whole, engine.rank, engine.world_size), rows.predicted(whole)
     parts = []
     for part in micro_batches(numbers, config.micro_batch or len(numbers)):
-        loss = engine(language_loss, rows.batch(part).to(engine.device), None, predicted)
+        loss = engine(language_loss, *on(engine.device, rows.batch(part)), predicted)
         engine.backward(loss)
         parts.append(loss.detach())
     total = float(engine.gather_sum(sum(parts[1:], parts[0])))

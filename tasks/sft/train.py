@@ -11,7 +11,7 @@ from torch import Tensor
 from artifacts.errors import RunError, UserError
 from tasks.sft.config import SftConfig
 from tasks.sft.samples import Order, Samples
-from tasks.training.batches import TokenRows, micro_batches, share
+from tasks.training.batches import TokenRows, micro_batches, on, share
 from tasks.training.checkpoint import Checkpoints
 from tasks.training.engine import AdamSettings, Engine, seed_everything
 from tasks.training.language import examples_loss, language_loss
@@ -51,10 +51,8 @@ class Trainer:
         if self.rows is not None:
             rows = self.rows
             wanted = range(step * self.rows_per_step, (step + 1) * self.rows_per_step)
-            predicted = self.rows_per_step * (rows.length - 1)
-            mixed = self._accumulate(
-                wanted, lambda part: (rows.batch(part), None), predicted, 1.0 - weight, self.config.micro_batch
-            )
+            predicted = rows.predicted(wanted)
+            mixed = self._accumulate(wanted, rows.batch, predicted, 1.0 - weight, self.config.micro_batch)
             metrics.append((step, "pretrain_loss", mixed))
         metrics.append((step, "lr", self.engine.rate))
         metrics.append((step, "grad_norm", self.engine.step()))
@@ -73,9 +71,7 @@ class Trainer:
         mine = share(numbers, engine.rank, engine.world_size)
         parts = []
         for part in micro_batches(mine, size or len(mine)):
-            ids, mask = batch_of(part)
-            moved = None if mask is None else mask.to(engine.device)
-            loss = engine(language_loss, ids.to(engine.device), moved, count)
+            loss = engine(language_loss, *on(engine.device, batch_of(part)), count)
             engine.backward(loss * weight)
             parts.append(loss.detach())
         total = float(engine.gather_sum(sum(parts[1:], parts[0])))

@@ -58,10 +58,18 @@ def micro_batches(items: Sequence[int], size: int) -> Iterator[list[int]]:
         yield list(items[start : start + size])
 
 
+def on(device: torch.device, batch: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
+    """(ids, mask) on a device."""
+    ids, mask = batch
+    return ids.to(device), None if mask is None else mask.to(device)
+
+
 class TokenRows:
     """Rows of a sequences table by number, memory-mapped: a run of any length holds one batch in memory.
 
-    Parquet pages are compressed, so `build` writes the tokens once as a flat file into the stage's work folder.
+    Parquet pages are compressed, so `build` writes the tokens once as a flat file into the stage's work folder. Where
+    rows are padded (mix.packing: best_fit), it writes beside it how many tokens of each row are real: those that its
+    spans cover, from the row's start.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -73,6 +81,7 @@ class TokenRows:
             self._tokens: np.ndarray[Any, Any] = np.memmap(path, dtype=shape["dtype"], mode="r", shape=shaped)
         else:
             self._tokens = np.zeros((0, self.length), dtype=shape["dtype"])
+        self._real = np.fromfile(f"{path}.real", dtype=np.int32) if shape.get("padded") else None
 
     @classmethod
     def build(cls, table: InputTable, path: Path) -> TokenRows:
@@ -84,7 +93,8 @@ class TokenRows:
         if not Path(f"{path}.json").exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f"{path.name}.partial")
-            shape = _write_tokens(table, partial)
+            shape, real = _write_tokens(table, partial)
+            real.tofile(f"{path}.real")
             os.replace(partial, path)
             note = path.with_name(f"{path.name}.json.partial")
             note.write_text(json.dumps(shape))
@@ -94,10 +104,23 @@ class TokenRows:
     def __len__(self) -> int:
         return self._rows
 
-    def batch(self, numbers: Sequence[int]) -> Tensor:
-        """The rows of these numbers (modulo the number of rows), int64 (B, T)."""
+    def batch(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """The rows of these numbers (modulo the number of rows): ids, int64 (B, T), and which are real, bool (B, T).
+
+        None in place of the mask if no row of the table has padding.
+        """
         wanted = np.asarray(numbers, dtype=np.int64) % max(1, self._rows)
-        return torch.from_numpy(self._tokens[wanted].astype(np.int64))
+        ids = torch.from_numpy(self._tokens[wanted].astype(np.int64))
+        if self._real is None:
+            return ids, None
+        return ids, torch.arange(self.length)[None, :] < torch.from_numpy(self._real[wanted].astype(np.int64))[:, None]
+
+    def predicted(self, numbers: Sequence[int]) -> int:
+        """How many tokens these rows have to learn: all real ones but the first of each row, at least 1 in all."""
+        if self._real is None:
+            return len(numbers) * (self.length - 1)
+        wanted = np.asarray(numbers, dtype=np.int64) % max(1, self._rows)
+        return max(1, int((self._real[wanted] - 1).sum()))
 
     def row(self, number: int) -> list[int]:
         """One row as a list of ids."""
@@ -105,12 +128,14 @@ class TokenRows:
         return found
 
 
-def _write_tokens(table: InputTable, path: Path) -> dict[str, int | str]:
+def _write_tokens(table: InputTable, path: Path) -> tuple[dict[str, int | str | bool], np.ndarray[Any, Any]]:
+    """Write the tokens; returns (their shape, the real tokens of each row)."""
     value_type = table.schema.field("tokens").type.value_type
     dtype = np.dtype(value_type.to_pandas_dtype())
     rows, length = 0, 0
+    real = [np.zeros(0, dtype=np.int32)]
     with open(path, "wb") as stream:
-        for batch in table.batches(["tokens"]):
+        for batch in table.batches(["tokens", "spans.list.element.length"]):
             column = batch.column("tokens").combine_chunks()
             if not len(column):
                 continue
@@ -124,5 +149,16 @@ def _write_tokens(table: InputTable, path: Path) -> dict[str, int | str]:
                 raise UserError(f"{table.files[0]}: sequences must all have one length, found {sorted(widths)}")
             length = int(widths.pop())
             rows += len(column)
+            real.append(_real_tokens(batch.column("spans").combine_chunks(), length))
             stream.write(column.flatten().to_numpy(zero_copy_only=False).astype(dtype, copy=False).tobytes())
-    return {"rows": rows, "length": length, "dtype": dtype.str}
+    covered = np.concatenate(real)
+    padded = bool((covered < length).any())
+    return {"rows": rows, "length": length, "dtype": dtype.str, "padded": padded}, covered
+
+
+def _real_tokens(spans: pa.ListArray, length: int) -> np.ndarray[Any, Any]:
+    """Tokens that each row's spans cover; a row that names no document is taken as full."""
+    ends = spans.offsets.to_numpy().astype(np.int64)
+    covered = np.concatenate([[0], np.cumsum(spans.values.field("length").to_numpy(), dtype=np.int64)])
+    counts = covered[ends[1:]] - covered[ends[:-1]]
+    return np.where(np.diff(ends) == 0, length, counts).astype(np.int32)

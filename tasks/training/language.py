@@ -53,7 +53,7 @@ class CorpusLoss:
 def corpus_loss(engine: Engine, rows: TokenRows, count: int, byte_lengths: Sequence[int], size: int) -> CorpusLoss:
     """The loss on the first `count` rows, `size` rows at a time, spread over the ranks; the same on every rank."""
     lengths = torch.as_tensor(byte_lengths, dtype=torch.int64)
-    return _sum_over(engine, lambda numbers: (rows.batch(numbers), None), min(count, len(rows)), size, lengths)
+    return _sum_over(engine, rows.batch, min(count, len(rows)), size, lengths)
 
 
 def examples_loss(

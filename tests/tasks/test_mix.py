@@ -81,6 +81,7 @@ def test_rows_by_weight_are_gpt3s_and_sum_up() -> None:
     assert rows_by_weight({"b": 1.0, "a": 1.0}, 3) == {"a": 2, "b": 1}
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(1, 50), min_size=1), st.integers(0, 1000))
 def test_no_share_is_off_by_a_whole_row(weights: dict[str, int], rows: int) -> None:
     counts = rows_by_weight({source: float(weight) for source, weight in weights.items()}, rows)
@@ -89,7 +90,7 @@ def test_no_share_is_off_by_a_whole_row(weights: dict[str, int], rows: int) -> N
         assert abs(count - Fraction(weights[source] * rows, sum(weights.values()))) < 1
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=8), st.integers(1, 20), st.integers(2, 12), st.integers(0, 9))
 def test_pieces_tile_rows_and_documents(lengths: list[int], rows: int, length: int, seed: int) -> None:
     """Against a plain loop over the stream's tokens."""
