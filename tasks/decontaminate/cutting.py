@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from artifacts.reader import Shard
 from tasks.decontaminate.index import Ints, load_grams
-from tasks.text.normalise import normalise
-from tasks.text.segment import spaced, unit_spans
+from tasks.decontaminate.search import search
+from tasks.text.segment import unit_spans
 from tasks.text.shingles import unit_hashes
 
 BETWEEN_PIECES = "\n\n"
@@ -25,14 +26,9 @@ class SearchTask:
 
 def search_shard(task: SearchTask) -> tuple[Ints, Ints]:
     """(row within the table, number of the n-gram): each n-gram once a document, rows ascending."""
-    grams = load_grams(task.grams)
-    rows, numbers = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-    for row, text in enumerate(task.shard.read(["text"]).column("text").to_pylist()):
-        found = np.unique(grams.find(unit_hashes(spaced(normalise(text or ""))))[0])
-        if len(found):
-            rows.append(np.full(len(found), task.shard.first_row + row, dtype=np.int64))
-            numbers.append(found)
-    return np.concatenate(rows), np.concatenate(numbers)
+    texts = task.shard.read(["text"]).column("text").combine_chunks()
+    rows, numbers = search(pc.fill_null(texts, ""), load_grams(task.grams))
+    return rows + task.shard.first_row, numbers
 
 
 @dataclass(frozen=True)

@@ -21,27 +21,33 @@ from tasks.text.segment import spaced
 from tasks.text.shingles import Hashes, ngram_hashes, unit_hashes
 
 Ints = NDArray[np.int64]
+PREFIX = 4
 
 
 @dataclass(frozen=True)
 class Grams:
-    """What a worker searches for: distinct hashes, ascending, of n-grams of the given sizes."""
+    """What a worker searches for: distinct hashes, ascending, of n-grams of the given sizes.
+
+    Attributes:
+        prefix: units that every n-gram begins with, at most `PREFIX`; `openings` marks their hashes by the upper 24
+            bits: nearly every place of a clean document ends there.
+    """
 
     hashes: Hashes
     sizes: Ints
-    filter: NDArray[np.bool_]  # by the upper 24 bits: nearly every n-gram of a clean document ends here
+    prefix: int
+    openings: NDArray[np.uint8]
 
     def find(self, units: Hashes) -> tuple[Ints, Ints, Ints]:
         """Hits among a document's unit hashes: (number of the n-gram, first unit, unit after the last)."""
         numbers, starts, ends = [], [], []
         for size in self.sizes[self.sizes <= len(units)]:
             own = ngram_hashes(units, int(size))
-            at = np.flatnonzero(self.filter[own >> np.uint64(40)])
-            place = np.searchsorted(self.hashes, own[at])
-            found = self.hashes[np.minimum(place, len(self.hashes) - 1)] == own[at]
-            numbers.append(place[found])
-            starts.append(at[found])
-            ends.append(at[found] + size)
+            place = np.searchsorted(self.hashes, own)
+            at = np.flatnonzero(self.hashes[np.minimum(place, len(self.hashes) - 1)] == own)
+            numbers.append(place[at])
+            starts.append(at)
+            ends.append(at + size)
         if not numbers:
             return (np.empty(0, dtype=np.int64),) * 3
         return np.concatenate(numbers), np.concatenate(starts), np.concatenate(ends)
@@ -54,24 +60,29 @@ class Index:
     Attributes:
         names: of the sets, in the order of the config.
         item_set: the set of each item.
+        item_record: its place in the set, counted from 0 over all records, bad ones too.
         gram, item: which n-gram (a number into `grams`, ascending) occurs in which item, distinct.
         bad_records: for each set, the records that could not be read.
+        prefix, prefixes: the hashes of the n-grams' first units, and how many units these are (`Grams`).
     """
 
     names: list[str]
     grams: Hashes
     sizes: Ints
     item_set: Ints
+    item_record: Ints
     gram: Ints
     item: Ints
     bad_records: Ints
+    prefix: int
+    prefixes: Hashes
 
     def save(self, folder: Path) -> Path:
         """Write what workers need, under a name that says what is in it."""
         digest = blake2b(self.grams.tobytes() + self.sizes.tobytes(), digest_size=16).hexdigest()
         path = folder / f"grams-{digest}.npz"
         with path.open("wb") as stream:
-            np.savez(stream, hashes=self.grams, sizes=self.sizes)
+            np.savez(stream, hashes=self.grams, sizes=self.sizes, prefixes=self.prefixes, prefix=self.prefix)
         return path
 
     def sets_of(self, grams: Ints) -> list[tuple[str, int]]:
@@ -87,9 +98,14 @@ def load_grams(path: str) -> Grams:
     """The n-grams that `Index.save` wrote; kept by the process that asks."""
     with np.load(path, allow_pickle=False) as arrays:
         hashes, sizes = arrays["hashes"], arrays["sizes"]
-    table = np.zeros(1 << 24, dtype=np.bool_)
-    table[hashes >> np.uint64(40)] = True
-    return Grams(hashes, sizes, table)
+        prefix, prefixes = int(arrays["prefix"]), arrays["prefixes"]
+    openings = np.zeros(1 << 21, dtype=np.uint8)  # a bit each
+    np.bitwise_or.at(
+        openings,
+        prefixes >> np.uint64(43),
+        np.uint8(1) << ((prefixes >> np.uint64(40)) & np.uint64(7)).astype(np.uint8),
+    )
+    return Grams(hashes, sizes, prefix, openings)
 
 
 def build_index(sources: Sequence[Source], config: DecontaminateConfig) -> Index:
@@ -99,34 +115,38 @@ def build_index(sources: Sequence[Source], config: DecontaminateConfig) -> Index
         UserError: one of them holds no item.
     """
     names = list(dict.fromkeys(set_name(source) for source in sources))
-    bad = np.zeros(len(names), dtype=np.int64)
-    item_set: list[int] = []
-    grams, items, sizes = [], [], set()
+    read, bad = np.zeros(len(names), dtype=np.int64), np.zeros(len(names), dtype=np.int64)
+    prefix = min(PREFIX, config.n, config.min_words)
+    found: list[tuple[int, int]] = []  # the set of an item, and its record
+    grams, items, prefixes = ([np.empty(0, dtype=kind)] for kind in (np.uint64, np.int64, np.uint64))
+    sizes = set()
     for source in sources:
-        number, before = names.index(set_name(source)), len(item_set)
+        number, before = names.index(set_name(source)), len(found)
         for item in read_items(source):
+            read[number] += 1
             if isinstance(item, BadRecord):
                 bad[number] += 1
                 continue
-            for size, hashes in item_grams(item, config):
+            for size, units in item_texts(item, config):
+                hashes = ngram_hashes(units, size)
                 grams.append(hashes)
-                items.append(np.full(len(hashes), len(item_set), dtype=np.int64))
+                prefixes.append(ngram_hashes(units, prefix)[: len(hashes)])
+                items.append(np.full(len(hashes), len(found), dtype=np.int64))
                 sizes.add(size)
-            item_set.append(number)
-        if len(item_set) == before:
+            found.append((number, int(read[number]) - 1))
+        if len(found) == before:
             raise UserError(f"decontaminate.against: {set_name(source)} ({source.path}) holds no evaluation item")
-    flat = np.concatenate(grams) if grams else np.empty(0, dtype=np.uint64)
-    distinct, gram = np.unique(flat, return_inverse=True)
-    owners = np.concatenate(items) if items else np.empty(0, dtype=np.int64)
-    pairs = np.stack(np.divmod(np.unique(gram.astype(np.int64) * len(item_set) + owners), max(len(item_set), 1)))
+    distinct, gram = np.unique(np.concatenate(grams), return_inverse=True)
+    pairs = np.unique(gram.astype(np.int64) * len(found) + np.concatenate(items))
+    item_set, record = np.array(found, dtype=np.int64).reshape(-1, 2).T
     return Index(
-        names, distinct, np.array(sorted(sizes), dtype=np.int64), np.array(item_set, dtype=np.int64),
-        pairs[0], pairs[1], bad,
+        names, distinct, np.array(sorted(sizes), dtype=np.int64), item_set, record, *divmod(pairs, max(len(found), 1)),
+        bad, prefix, np.unique(np.concatenate(prefixes)),
     )  # fmt: skip
 
 
-def item_grams(item: Item, config: DecontaminateConfig) -> list[tuple[int, Hashes]]:
-    """The hashed n-grams of an item by their size: n, or that of a whole text of at least `min_words` units."""
+def item_texts(item: Item, config: DecontaminateConfig) -> list[tuple[int, Hashes]]:
+    """The texts of an item, as unit hashes, with the size of the n-grams to take: n, or all of a short text's units."""
     found: list[tuple[int, Hashes]] = []
     whole = range(config.min_words, config.n)
     for texts, short in ((item.prompts, True), (item.others, False), (item.wholes, None)):
@@ -135,7 +155,7 @@ def item_grams(item: Item, config: DecontaminateConfig) -> list[tuple[int, Hashe
         for text in texts:
             units = unit_hashes(spaced(normalise(text)))
             if len(units) >= config.n:
-                found.append((config.n, ngram_hashes(units, config.n)))
+                found.append((config.n, units))
             elif allow and len(units) in whole:
-                found.append((len(units), ngram_hashes(units, len(units))))
+                found.append((len(units), units))
     return found

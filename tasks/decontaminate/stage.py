@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from artifacts.reader import InputTable
 from artifacts.sources import Source, resolve_sources
-from artifacts.tables import DECISIONS, DOCUMENTS
+from artifacts.tables import DECISIONS, DOCUMENTS, TableKind
 from tasks.decontaminate.config import DecontaminateConfig
 from tasks.decontaminate.cutting import Cut, CutTask, SearchTask, cut_shard, search_shard
 from tasks.decontaminate.index import Index, Ints, build_index
@@ -26,6 +26,22 @@ from tasks.stage import Stage, StageContext, Summary
 CUT, CONTAMINATED = "decontaminated_cut", "contaminated"
 ROWS_A_BATCH = 2_048
 
+# One row an evaluation item: `item` is its record's place in the set, from 0; `dirty` as in GPT-3's appendix C.
+ITEMS = TableKind(
+    "items",
+    pa.schema(
+        [
+            ("set", pa.string()),
+            ("item", pa.int64()),
+            ("checked", pa.bool_()),
+            ("dirty", pa.bool_()),
+            ("ngrams", pa.int64()),
+            ("ngrams_met", pa.int64()),
+            ("documents_met", pa.int64()),
+        ]
+    ),
+)
+
 
 def sources(config: DecontaminateConfig) -> list[Source]:
     """The evaluation sets of the config."""
@@ -33,12 +49,13 @@ def sources(config: DecontaminateConfig) -> list[Source]:
 
 
 def run(context: StageContext) -> Summary:
-    """Write the documents without what they share with the evaluation sets, and a decision a document."""
+    """Write the documents without what they share with the evaluation sets, a decision a document, and the items."""
     documents = context.input("documents")
     index = build_index(context.sources, context.config)
     hits = _search(context, documents, index)
     cuts = _cut(context, documents, index, hits)
     changed = _write(context, documents, index, hits, cuts)
+    context.writer("items").write(_items(index, hits))
     return Summary(metrics={"documents": documents.rows, **changed, "sets": _set_metrics(index, hits)})
 
 
@@ -130,6 +147,30 @@ def _decision(doc_id: str, cut: Cut | None, index: Index, hits: _Hits, config: D
     return row
 
 
+def _items(index: Index, hits: _Hits) -> pa.Table:
+    """Which items were met, and in how many documents: an evaluation on the rest is one on clean items alone."""
+    count = len(index.item_set)
+    met = np.zeros(len(index.grams), dtype=np.bool_)
+    met[hits.grams] = True
+    ngrams = np.bincount(index.item, minlength=count)
+    ngrams_met = np.bincount(index.item[met[index.gram]], minlength=count)
+    # Each hit, once for every item that has the n-gram; then each (item, document) once.
+    first = np.searchsorted(index.gram, hits.grams)
+    owners = np.searchsorted(index.gram, hits.grams, "right") - first
+    place = np.arange(owners.sum()) - np.repeat(np.cumsum(owners) - owners - first, owners)
+    pairs = np.unique(np.stack([index.item[place], np.repeat(hits.rows, owners)], axis=1), axis=0)
+    columns = {
+        "set": pa.array(np.array(index.names, dtype=object)[index.item_set], pa.string()),
+        "item": index.item_record,
+        "checked": ngrams > 0,
+        "dirty": ngrams_met > 0,
+        "ngrams": ngrams,
+        "ngrams_met": ngrams_met,
+        "documents_met": np.bincount(pairs[:, 0], minlength=count),
+    }
+    return pa.table(columns, schema=ITEMS.schema)
+
+
 def _set_metrics(index: Index, hits: _Hits) -> dict[str, dict[str, int]]:
     """For each evaluation set: its items, those long enough to look for, those met, and in how many documents."""
     met = np.zeros(len(index.grams), dtype=np.bool_)
@@ -156,10 +197,10 @@ def _set_metrics(index: Index, hits: _Hits) -> dict[str, dict[str, int]]:
 
 STAGE = Stage(
     name="decontaminate",
-    version=1,
+    version=2,
     config=DecontaminateConfig,
     reads={"documents": DOCUMENTS},
-    writes={"data": DOCUMENTS, "decisions": DECISIONS},
+    writes={"data": DOCUMENTS, "decisions": DECISIONS, "items": ITEMS},
     run=run,
     sources=sources,
     seeded=False,

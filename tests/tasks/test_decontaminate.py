@@ -6,9 +6,14 @@ import json
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from artifacts.errors import UserError
 from artifacts.store import Artifact, Store
@@ -16,7 +21,12 @@ from artifacts.tables import DOCUMENTS
 from tasks.decontaminate import STAGE, DecontaminateConfig
 from tasks.decontaminate import stage as decontaminate_stage
 from tasks.decontaminate.cutting import cut_out
+from tasks.decontaminate.index import Index, load_grams
 from tasks.decontaminate.passages import Item, item_of
+from tasks.decontaminate.search import search
+from tasks.text.normalise import normalise
+from tasks.text.segment import spaced
+from tasks.text.shingles import ngram_hashes, unit_hashes
 from tests.support import make_documents, put_table, read_rows, run_stage
 
 
@@ -80,6 +90,47 @@ def test_the_hit_and_its_surroundings_go(store: Store, tmp_path: Path) -> None:
         "items": 1, "items_checked": 1, "items_met": 1, "bad_records": 0, "ngrams": 1 + 1, "ngrams_met": 1,
         "ngrams_commonplace": 0, "hits": 1, "documents_met": 1,
     }  # fmt: skip
+
+
+def test_each_item_is_said_to_be_clean_or_dirty(store: Store, tmp_path: Path) -> None:
+    """As GPT-3's appendix C splits its test sets: by what the text held before it was cut."""
+    first = tmp_path / "first.jsonl"
+    first.write_text(json.dumps({"text": words(100, 114)}) + "\nnot json\n" + json.dumps({"text": words(3, 5)}) + "\n")
+    second = jsonl(tmp_path / "second.jsonl", {"text": words(900, 920)}, {"text": words(101, 114)})
+    artifact = clean(store, [words(0, 150), words(90, 113), words(95, 114)], str(first), second)
+    names = ("set", "item", "checked", "dirty", "ngrams", "ngrams_met", "documents_met")
+    assert [tuple(row[name] for name in names) for row in read_rows(artifact, "items")] == [
+        ("first.jsonl", 0, True, True, 2, 2, 3),
+        ("first.jsonl", 2, False, False, 0, 0, 0),
+        ("second.jsonl", 0, True, False, 8, 0, 0),
+        ("second.jsonl", 1, True, True, 1, 1, 2),
+    ]
+
+
+WORDS = st.sampled_from(
+    ["the", "Cat", "sat", "on", "a", "mat", "été", "春眠", "不觉晓", "x1", "_", "-", "\n", "ﬁn", "e\u0301"]
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.lists(WORDS, max_size=30).map(" ".join), max_size=5), st.lists(WORDS, min_size=2, max_size=12))
+def test_the_compiled_search_finds_what_the_shingles_are(texts: list[str], item: list[str]) -> None:
+    units = unit_hashes(spaced(normalise(" ".join(item))))
+    sizes = [size for size in (2, 3, 5) if size <= len(units)]
+    hashes = np.unique(np.concatenate([np.empty(0, np.uint64), *(ngram_hashes(units, size) for size in sizes)]))
+    index = Index(
+        [], hashes, np.array(sizes, dtype=np.int64), *(np.empty(0, dtype=np.int64) for _ in range(5)), 2,
+        np.unique(ngram_hashes(units, 2)) if sizes else hashes,
+    )  # fmt: skip
+    with TemporaryDirectory() as folder:
+        grams = load_grams(str(index.save(Path(folder))))
+    expected = [
+        (row, number)
+        for row, text in enumerate(texts)
+        for number in np.unique(grams.find(unit_hashes(spaced(normalise(text))))[0]).tolist()
+    ]
+    rows, numbers = search(pa.array(texts, pa.string()), grams)
+    assert list(zip(rows.tolist(), numbers.tolist(), strict=True)) == expected
 
 
 def test_twelve_words_are_no_hit_for_a_longer_item(store: Store, tmp_path: Path) -> None:
