@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
 import shutil
-import time
 import urllib.error
-import urllib.request
 import uuid
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import IO, Any
 from urllib.parse import unquote, urlsplit
-
-import fsspec
 
 from artifacts.digest import digest_file
 from artifacts.errors import UserError
-from artifacts.redaction import credentials, redact_text, revealed
+from artifacts.redaction import redact_text
+from artifacts.transfer import copy
 
 CHUNK = 1 << 20
-TRIES = 3
-TIMEOUT_SECONDS = 60
 # From this size on the hash of an unchanged file is remembered between processes (by inode, size, mtime and ctime, the
 # last of which nobody can set); smaller files are hashed anew in each process.
 REMEMBERED_BYTES = 64 * 2**20
@@ -223,65 +216,27 @@ def extract_member(archive: Path, archive_sha256: str, member: str, where: str) 
 
 
 def download(url: str, folder: Path) -> tuple[Path, str, int]:
-    """Fetch a URL into a new file of `folder`: its path, SHA-256 and length. Tries again after passing faults.
+    """Fetch a URL into a new file of `folder`: its path, SHA-256 and length. See `artifacts.transfer.copy`.
 
-    The URL is as `artifacts.redaction.hidden` gives it; its credentials are put back here alone.
+    The URL is as `artifacts.redaction.hidden` gives it; its credentials are put back where it is opened.
 
     Raises:
         OSError: it is not there, or not to be reached. ValueError, ImportError: fsspec does not know its protocol.
     """
     require_network(url)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".part-{uuid.uuid4().hex}"
-    for attempt in range(1, TRIES + 1):
-        try:
-            digest, length = hashlib.sha256(), 0
-            with _reading(url) as source, open(partial, "wb") as sink:
-                while chunk := source.read(CHUNK):
-                    digest.update(chunk)
-                    length += len(chunk)
-                    sink.write(chunk)
-            return partial, digest.hexdigest(), length
-        except BaseException as error:
-            partial.unlink(missing_ok=True)
-            if attempt < TRIES and _passing(error):
-                time.sleep(attempt)
-            elif isinstance(error, OSError | ValueError) and redact_text(str(error)) != str(error):
-                # Without its cause, which a log would print with the whole URL.
-                raise OSError(redact_text(_reason(error))) from None
-            else:
-                raise
-    raise AssertionError("unreachable")
-
-
-@contextmanager
-def _reading(url: str) -> Iterator[IO[bytes] | Any]:
-    url = revealed(url)
-    if urlsplit(url).scheme in ("http", "https"):
-        # urllib and not fsspec: fsspec's http needs aiohttp, which nothing else here does.
-        url, login = credentials(url)
-        request = urllib.request.Request(url, headers={"User-Agent": "crawl2chat"})
-        if (
-            login is not None
-        ):  # urllib makes nothing of a user in a URL. A redirect may lead to another host: not there.
-            basic = base64.b64encode(":".join(login).encode()).decode()
-            request.add_unredirected_header("Authorization", f"Basic {basic}")
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as stream:
-            yield stream
-    else:
-        with fsspec.open(url, "rb") as stream:
-            yield stream
-
-
-def _passing(error: BaseException) -> bool:
-    if isinstance(error, urllib.error.HTTPError):
-        return error.code >= 500 or error.code == 429
-    return isinstance(error, TimeoutError | ConnectionError)
+    try:
+        path = copy(url, folder)
+    except (OSError, ValueError) as error:
+        if redact_text(str(error)) == str(error):
+            raise
+        # Without its cause, which a log would print with the whole URL.
+        raise OSError(redact_text(_reason(error))) from None
+    return path, digest_file(path), path.stat().st_size
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, ImportError):
         return f"{error}; for s3:// install crawl2chat[s3]"
-    if isinstance(error, urllib.error.URLError) and error.reason:
+    if isinstance(error, urllib.error.URLError) and error.reason and not isinstance(error, urllib.error.HTTPError):
         return str(error.reason)
     return str(error) or type(error).__name__

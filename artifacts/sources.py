@@ -1,7 +1,8 @@
 """External files: data manifests, and finding each file by its hash in cache, mirror or network.
 
 A data manifest is a YAML file that says what goes in: `name`, `role`, `licence`, `format` and the `files`, each with
-`name`, `url`, `sha256` and `bytes`. INTERFACE, "Data sources without a network".
+`name`, `url`, `sha256` and `bytes`. INTERFACE, "Data sources without a network". In place of files it may name a part
+of the pipeline's own crawl, or a sample of Common Crawl.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import fsspec
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from artifacts.commoncrawl import CommonCrawlBlock, find_files
 from artifacts.digest import source_identity
 from artifacts.errors import UserError
 from artifacts.fetch import (
@@ -102,11 +104,12 @@ class DataManifest(_Strict):
     options: dict[str, Any] = Field(default_factory=dict)
     files: list[ManifestFile] = Field(default_factory=list)
     crawl: CrawlBlock | None = None
+    commoncrawl: CommonCrawlBlock | None = None
 
     @model_validator(mode="after")
-    def _files_or_crawl(self) -> DataManifest:
-        if bool(self.files) == (self.crawl is not None):
-            raise ValueError("a manifest has either files or a crawl block")
+    def _one_of_three(self) -> DataManifest:
+        if [bool(self.files), self.crawl is not None, self.commoncrawl is not None].count(True) != 1:
+            raise ValueError("a manifest has either files or a crawl block or a commoncrawl block")
         return self
 
     @property
@@ -174,6 +177,7 @@ def resolve_sources(entries: Sequence[str], default_source: str) -> list[Source]
             if manifest.files and mirror is None:
                 mirror = Mirror(mirror_folders())
             sources = [_manifest_source(manifest, file, entry, mirror) for file in manifest.files if mirror is not None]
+            sources += _commoncrawl_sources(manifest, entry)
         else:
             sources = [_bare_source(entry, default_source)]
         for source in sources:
@@ -280,3 +284,23 @@ def _manifest_source(manifest: DataManifest, file: ManifestFile, entry: str, mir
         url=file.url,
         options=manifest.reader_options,
     )
+
+
+def _commoncrawl_sources(manifest: DataManifest, entry: str) -> list[Source]:
+    if manifest.commoncrawl is None:
+        return []
+    return [
+        Source(
+            name=name,
+            path=path,
+            sha256=sha256_of(path),
+            bytes=path.stat().st_size,
+            source=manifest.source_name,
+            manifest=manifest.name,
+            role=manifest.role,
+            licence=manifest.licence,
+            url=url,
+            options=manifest.reader_options,
+        )
+        for name, path, url in find_files(manifest.commoncrawl, entry)
+    ]

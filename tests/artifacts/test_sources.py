@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from artifacts import fetch
+from artifacts import fetch, transfer
 from artifacts.errors import UserError
 from artifacts.sources import ROOT, load_manifest, resolve_sources
 
@@ -27,7 +27,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty cache, no mirror, an empty current folder."""
     monkeypatch.setenv("CRAWL2CHAT_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("CRAWL2CHAT_MIRROR", raising=False)
-    monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(transfer.time, "sleep", lambda seconds: None)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
 
@@ -124,6 +124,10 @@ def test_a_member_of_a_zip_file(tmp_path: Path, manifest: Callable[..., str]) ->
         ({"colour": "red"}, "m.yaml: colour: Extra inputs are not permitted"),
         ({"files": []}, "either files or a crawl block"),
         ({"crawl": {"server": "pydoc", "part": "topics"}}, "either files or a crawl block"),
+        ({"commoncrawl": {"crawl": "CC-MAIN-2024-22", "fraction": 1}}, "either files or a crawl block"),
+        ({"files": [], "commoncrawl": {"crawl": "../x", "fraction": 1}}, "m.yaml: commoncrawl.crawl: String should"),
+        ({"files": [], "commoncrawl": {"crawl": "CC", "fraction": 0}}, "m.yaml: commoncrawl.fraction: Input should"),
+        ({"files": [], "commoncrawl": {"crawl": "CC", "fraction": 1, "kind": "wat"}}, "m.yaml: commoncrawl.kind:"),
         ({"licence": ""}, "m.yaml: licence:"),
     ],
 )
