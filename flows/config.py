@@ -20,10 +20,10 @@ from artifacts.redaction import hidden, redact_override, redact_text, redacted
 from flows.licences import LicenceRules
 from flows.openlineage_events import OpenLineageSettings
 from flows.registry import BY_NAME, NODES, Node
+from flows.runner import check_runner
 from flows.schedules import ScheduleConfig
 
 RunnerName = Literal["threads", "processes", "ray", "dask"]
-READY_RUNNERS = ("threads", "processes")
 # What one run may have otherwise than its config says, beside the fields of its stages.
 COMMON = ("seed", "runner", "workers")
 # The section in which people write the files, and the stage that reads them.
@@ -51,6 +51,12 @@ class PipelineSettings(BaseModel):
     seed: int = Field(0, title="Seed", description="The one source of chance: the same seed gives the same bytes")
     runner: RunnerName = Field("processes", title="Runner", description="Where shards are worked on; never in a result")
     workers: int | None = Field(None, ge=1, title="Workers", description="Processes or threads; empty: one a core")
+    runner_address: str = Field(
+        "",
+        title="Runner's address",
+        description="A Ray or Dask cluster that is running (auto, host:port, tls://host:port); empty: what RAY_ADDRESS "
+        "or DASK_SCHEDULER_ADDRESS names, else workers on this machine; never in a result",
+    )
     schedules: list[ScheduleConfig] = Field(
         [], title="Schedules", description="When `crawl2chat up` starts runs of it; never in a result"
     )
@@ -135,7 +141,7 @@ def load_pipeline(path: str | None = None, overrides: Sequence[str] = (), to_run
     """Read and check a config file, with `a.b=value` overrides (the value is YAML).
 
     Args:
-        to_run: also refuse what this version can plan, but not run.
+        to_run: also refuse a runner that is not installed, which matters to no plan.
 
     Raises:
         UserError: naming the file and the field.
@@ -147,8 +153,11 @@ def load_pipeline(path: str | None = None, overrides: Sequence[str] = (), to_run
     pipeline = _checked(hidden(raw), name)  # no secret from here on; what opens a URL has it back
     for number, schedule in enumerate(pipeline.settings.schedules):
         _check_schedule(pipeline, number, schedule)
-    if to_run and pipeline.settings.runner not in READY_RUNNERS:
-        raise UserError(f"{name}: runner: {pipeline.settings.runner!r} is not here yet; use threads or processes")
+    if to_run:
+        try:
+            check_runner(pipeline.settings.runner)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
     return pipeline
 
 

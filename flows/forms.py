@@ -13,7 +13,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel
 
-from flows.config import COMMON, READY_RUNNERS, SHARED_DATA, Pipeline, PipelineSettings
+from flows.config import COMMON, SHARED_DATA, Pipeline, PipelineSettings, RunnerName
 from flows.registry import BY_NAME
 
 Schema = dict[str, Any]
@@ -172,7 +172,7 @@ def _is_table(path: str) -> bool:
 def _common(pipeline: Pipeline, config: str, store_url: str) -> dict[str, Schema]:
     settings = pipeline.settings
     fields = PipelineSettings.model_json_schema()["properties"]
-    runners = [*READY_RUNNERS]
+    runners = [*get_args(RunnerName)]
     workers = {"default": settings.workers} if settings.workers else {}
     return {
         "config": _choice("Config", "The file that this form's defaults come from", [config], config),

@@ -19,6 +19,7 @@ from flows.config import Pipeline
 from flows.openlineage_events import told
 from flows.planning import inputs_for, walk
 from flows.records import RunRecord, now
+from flows.runner import end_clusters
 from flows.server import embedded
 from flows.stage_flows import failed, flow_caller
 from flows.ui import showing
@@ -138,6 +139,7 @@ def _recorded(record: RunRecord, store: Store, body: Callable[[], Any]) -> RunRe
             ) from error
         raise
     finally:
+        end_clusters()
         record.finished = now()
         # Where the run has failed for want of room, its record may find none either: the first failure is the one told.
         with nullcontext() if record.ok else suppress(OSError):

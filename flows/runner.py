@@ -1,8 +1,9 @@
-"""Where a stage's shards are worked on: processes or threads of this machine. No result depends on it.
+"""Where a stage's shards are worked on: threads or processes of this machine, Ray or Dask. No result depends on it.
 
 Not Prefect's task runners. Its process pool lives for one flow, so each worker of each stage's pool imported Prefect
 and all of our packages anew, and each shard cost API calls (benchmarks/README.md has what that took). Here one pool
 lives for the run, and its workers import what a shard needs. This module must stay cheap to import: every worker does.
+Ray and Dask are driven directly for the same reason, and no worker needs Prefect's API (`flows/runners/`).
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from multiprocessing import connection
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from artifacts.errors import UserError
+from flows.runners.calls import AHEAD, Pool, in_order
 
 if TYPE_CHECKING:
     from flows.config import RunnerName
@@ -25,47 +29,129 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# How many shards are handed out ahead of the one that is waited for: results are written in order, and those that
-# finished early wait in memory.
-AHEAD = 4
-
 START = "spawn"  # a fork of a process that has threads may hang
 
+# The environment variable that names a running cluster where the config does not, and what must be installed.
+ADDRESS = {"ray": "RAY_ADDRESS", "dask": "DASK_SCHEDULER_ADDRESS"}
+NEEDS = {"ray": "ray", "dask": "distributed"}
+
 _pools: dict[int, ProcessPoolExecutor] = {}  # by the number of workers
+_clusters: dict[tuple[str, int | None, str | None], Pool] = {}  # by runner, workers and address
+
+Mapped = Callable[[Callable[[Item], Result], Sequence[Item]], Iterator[Result]]
 
 
 def shard_map(
-    runner: RunnerName, workers: int | None
-) -> Callable[[Callable[[Item], Result], Sequence[Item]], Iterator[Result]]:
-    """A `tasks.stage.Mapper` over `workers` processes or threads (default: one a core); results come in item order.
+    runner: RunnerName, workers: int | None, address: str | None = None, folder: Path | None = None
+) -> Mapped[Item, Result]:
+    """A `tasks.stage.Mapper` over `workers` processes, threads or workers of a cluster (default: one a core of the
+    machine or cluster); results come in item order. Nothing is started before there is a shard to work on.
 
-    If the caller stops early or a shard fails, the shards that are still being worked on are ended with their workers.
+    If the caller stops early or a shard fails, the shards that are still being worked on are ended with their workers;
+    Dask workers that were there before the run finish theirs, for nobody.
+
+    Args:
+        address: of a running Ray or Dask cluster; by default what the environment names; without either, the run
+            starts its own, on this machine.
+        folder: of the store's drafts, which all machines of a running cluster must see.
 
     Raises:
-        UserError: a runner that is not here yet.
+        UserError: the runner is not installed.
     """
-    if runner not in ("threads", "processes"):
-        raise UserError(f"runner: {runner!r} is not here yet; use threads or processes")
-    count = workers or os.cpu_count() or 1
+    check_runner(runner)
+    if runner == "threads":
+        return _over_threads(workers or os.cpu_count() or 1)
+    if runner == "processes":
+        return _over_processes(workers or os.cpu_count() or 1)
+    return _over_cluster(runner, workers, address or os.environ.get(ADDRESS[runner]) or None, folder)
 
+
+def check_runner(runner: str) -> None:
+    """Raise `UserError` if the runner's package is not installed."""
+    if runner in NEEDS and find_spec(NEEDS[runner]) is None:
+        raise UserError(f"runner: {runner} needs an extra that is not installed: pip install 'crawl2chat[{runner}]'")
+
+
+def _over_threads(count: int) -> Mapped[Item, Result]:
     def mapped(function: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
         if len(items) <= 1 or count == 1:
             yield from map(function, items)
             return
-        with _processes(count) if runner == "processes" else ThreadPoolExecutor(count) as pool:
-            waiting: list[Future[Result]] = []
-            try:
-                for item in items:
-                    waiting.append(pool.submit(function, item))
-                    if len(waiting) > count * AHEAD:
-                        yield waiting.pop(0).result()
-                while waiting:
-                    yield waiting.pop(0).result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        with ThreadPoolExecutor(count) as pool:
+            yield from _futures(pool, count, function, items)
 
     return mapped
+
+
+def _over_processes(count: int) -> Mapped[Item, Result]:
+    def mapped(function: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
+        if len(items) <= 1 or count == 1:
+            yield from map(function, items)
+            return
+        with _processes(count) as pool:
+            yield from _futures(pool, count, function, items)
+
+    return mapped
+
+
+def _over_cluster(runner: str, workers: int | None, address: str | None, folder: Path | None) -> Mapped[Item, Result]:
+    def mapped(function: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
+        if len(items) <= 1 or (workers == 1 and address is None):
+            yield from map(function, items)
+            return
+        yield from in_order(_cluster(runner, workers, address, folder), function, items, shared=address is not None)
+
+    return mapped
+
+
+def _futures(pool: Executor, count: int, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    waiting: list[Future[Result]] = []
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > count * AHEAD:
+                yield waiting.pop(0).result()
+        while waiting:
+            yield waiting.pop(0).result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _cluster(runner: str, workers: int | None, address: str | None, folder: Path | None) -> Pool:
+    """The Ray or Dask of the run, started or connected to on first use."""
+    key = (runner, workers, address)
+    if key in _clusters and not _clusters[key].closed:
+        return _clusters[key]
+    pool: Any
+    if runner == "ray":
+        from flows.runners.ray_environment import prepare
+
+        prepare(local=address is None)
+        from flows.runners.ray_pool import RayPool
+
+        pool = RayPool(workers, address)
+    else:
+        from flows.runners.dask_pool import DaskPool
+
+        pool = DaskPool(workers, address)
+    _clusters[key] = pool
+    if address is not None and folder is not None:
+        from flows.runners.sharing import check_machines
+
+        try:
+            check_machines(pool.ask, folder, f"the {runner.capitalize()} cluster at {address}")
+        except BaseException:
+            end_clusters()
+            raise
+    return pool  # type: ignore[no-any-return]
+
+
+def end_clusters() -> None:
+    """Stop the Ray or Dask that this process started, and leave those that it was connected to."""
+    while _clusters:
+        _, pool = _clusters.popitem()
+        pool.close()
 
 
 @contextmanager
@@ -82,7 +168,8 @@ def _processes(count: int) -> Iterator[Executor]:
 
 
 def end_workers() -> None:
-    """End the worker processes now; the next map starts new ones. Idle ones end by themselves with the program."""
+    """End all workers now; the next map starts new ones. Idle processes end by themselves with the program."""
+    end_clusters()
     while _pools:
         _, pool = _pools.popitem()
         processes = list((getattr(pool, "_processes", None) or {}).values())

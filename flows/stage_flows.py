@@ -41,6 +41,7 @@ def run_stage_task(
     workers: int | None,
     run_id: str | None,
     force: bool,
+    runner_address: str = "",
 ) -> State[dict[str, Any]]:
     """Reuse or build one stage's artifact. Its result is the row that `run --json` prints, with the full reference."""
     log = get_run_logger()
@@ -60,7 +61,7 @@ def run_stage_task(
                 given,
                 store,
                 seed=seed,
-                mapper=shard_map(runner, workers),
+                mapper=shard_map(runner, workers, runner_address or None, store.scratch_root()),
                 progress=events.progress(progress),
                 run_id=run_id,
                 force=force,
@@ -120,12 +121,14 @@ def make_stage_flow(name: str) -> Flow[..., Any]:
         workers: int | None = None,
         run_id: str | None = None,
         force: bool = False,
+        runner_address: str = "",
     ) -> Any:
         plain = config if isinstance(config, dict) else config.model_dump(mode="json")
 
         def ask() -> Any:
             # A task that returns a state is called for that state; its result is what the state carries.
-            state: Any = run_stage_task(name, plain, inputs, store, seed, runner, workers, run_id, force)
+            given = (name, plain, inputs, store, seed, runner, workers, run_id, force, runner_address)
+            state: Any = run_stage_task(*given)
             return state.result()
 
         _results.pop((run_id, name), None)
@@ -175,6 +178,7 @@ def flow_caller(
                 seed=settings.seed,
                 runner=settings.runner,
                 workers=settings.workers,
+                runner_address=settings.runner_address,
                 run_id=run_id,
                 force=force,
             ),

@@ -12,7 +12,7 @@ from prefect.utilities.schema_tools.validation import ValidationError, validate
 from pydantic import BaseModel
 
 from artifacts.errors import UserError
-from flows.config import READY_RUNNERS, Pipeline, PipelineSettings, load_pipeline
+from flows.config import Pipeline, PipelineSettings, load_pipeline
 from flows.forms import overrides_of, parameters_between, pipeline_form, stage_form
 from flows.registry import NODES, Node
 from flows.schedules import ScheduleConfig
@@ -108,7 +108,7 @@ def test_defaults_are_the_files_values_and_choices_are_this_pipelines(demo: Pipe
     assert form["ppo"]["properties"]["launcher"]["properties"]["starter"]["enum"] == ["spawn", "torchrun", "none"]
     assert form["until"]["enum"] == ["all", *(node.name for node in demo.nodes)]
     assert form["force_from"]["enum"] == ["none", *(node.name for node in demo.nodes)]
-    assert form["runner"]["enum"] == list(READY_RUNNERS)
+    assert form["runner"]["enum"] == ["threads", "processes", "ray", "dask"]
     # A field that may be empty, and is: a plain input without a default.
     assert form["pretrain"]["properties"]["steps"]["type"] == "integer"
     assert "default" not in form["pretrain"]["properties"]["steps"]

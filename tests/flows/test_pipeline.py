@@ -164,7 +164,7 @@ def test_a_page_nobody_saw_is_an_error(made: tuple[Path, str]) -> None:
         (("plan", "--nothing"), 2, "--nothing"),
         (("run", "CONFIG", "too", "many"), 2, "many"),
         (("run", "CONFIG", "--until", "dedup", "--force-from", "mix"), 2, "--force-from mix"),
-        (("run", "CONFIG", "--set", "runner=ray"), 2, "runner: 'ray'"),
+        (("run", "CONFIG", "--set", "runner=slurm"), 2, "got 'slurm'"),
         (("ls", "nothing"), 2, "no stage 'nothing'"),
         (("verify", "--store", "CONFIG"), 2, "a store is a folder"),
         (("ls", "--store", ""), 2, "--store"),
