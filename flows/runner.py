@@ -8,6 +8,7 @@ Ray and Dask are driven directly for the same reason, and no worker needs Prefec
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -136,6 +137,7 @@ def _cluster(runner: str, workers: int | None, address: str | None, folder: Path
 
         pool = DaskPool(workers, address)
     _clusters[key] = pool
+    atexit.register(end_clusters)  # they have folders of their own
     if address is not None and folder is not None:
         from flows.runners.sharing import check_machines
 
