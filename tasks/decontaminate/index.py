@@ -118,8 +118,10 @@ def build_index(sources: Sequence[Source], config: DecontaminateConfig) -> Index
     read, bad = np.zeros(len(names), dtype=np.int64), np.zeros(len(names), dtype=np.int64)
     prefix = min(PREFIX, config.n, config.min_words)
     found: list[tuple[int, int]] = []  # the set of an item, and its record
-    grams, items, prefixes = ([np.empty(0, dtype=kind)] for kind in (np.uint64, np.int64, np.uint64))
-    sizes = set()
+    grams: list[Hashes] = [np.empty(0, dtype=np.uint64)]
+    prefixes: list[Hashes] = [np.empty(0, dtype=np.uint64)]
+    items: list[Ints] = [np.empty(0, dtype=np.int64)]
+    sizes: set[int] = set()
     for source in sources:
         number, before = names.index(set_name(source)), len(found)
         for item in read_items(source):
