@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,28 +25,61 @@ from tasks.stage import StageContext
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
 
+WAITING = 3  # portions that a thread may be behind
+
 PAIR = np.dtype([("key", "<u8"), ("first", "<i8"), ("second", "<i8"), ("jaccard", "<f8")])
 
 
 def write_documents(context: StageContext, documents: InputTable, corpus: Corpus, outcome: Outcome, n: Naming) -> None:
     """The survivors, their signatures, and a decision a row, all in input order; and the texts of the index."""
     config: DedupConfig = context.config
+    writer = {name: context.writer(name).write for name in ("data", "decisions", "signatures")}
     first = 0
-    context.writer("data").write(documents.schema.empty_table())
+    writer["data"](documents.schema.empty_table())
     with ExitStack() as stack:
-        index = None
+        # Most of the time is zstd's, which lets other threads run; each file is written by one of them, in order.
+        beside = [stack.enter_context(_Beside()) for _ in range(2 if config.index else 1)]
         if config.index:
-            index = stack.enter_context(TextWriter(context.path(f"{FOLDER}/x").parent, int(outcome.kept.sum())))
+            texts = TextWriter(context.path(f"{FOLDER}/x").parent, int(outcome.kept.sum()))
+            append = stack.enter_context(texts).append
         for batch in documents.batches(rows=ROWS_A_SHARD):
             part = slice(first, first + batch.num_rows)
             survivors = batch.filter(pa.array(outcome.kept[part]))
-            context.writer("data").write(survivors)
-            context.writer("decisions").write(_decisions(batch.column("doc_id"), config, outcome, part, n))
-            context.writer("signatures").write(_signatures(survivors.column("doc_id"), corpus, outcome, part))
-            if index is not None:
-                index.append(survivors.column("text"))
+            beside[0](writer["signatures"], _signatures(survivors.column("doc_id"), corpus, outcome, part))
+            beside[0](writer["decisions"], _decisions(batch.column("doc_id"), config, outcome, part, n))
+            if config.index:
+                beside[1](append, survivors.column("text"))
+            writer["data"](survivors)
             first = part.stop
             context.progress(first, corpus.rows, "writing survivors")
+        for thread in beside:
+            thread.wait()
+
+
+class _Beside:
+    """A thread that makes calls one after the other, while a few of them wait."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
+
+    def __call__(self, function: Callable[[Any], None], value: Any) -> None:
+        self._waiting.append(self._thread.submit(function, value))
+        while len(self._waiting) > WAITING:
+            self._waiting.popleft().result()
+
+    def wait(self) -> None:
+        """Wait for all calls. Raises what one of them raised."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def __enter__(self) -> _Beside:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(cancel_futures=True)
 
 
 def _decisions(doc_id: pa.ChunkedArray, config: DedupConfig, outcome: Outcome, part: slice, n: Naming) -> pa.Table:
