@@ -11,7 +11,7 @@ from flows.report.collect import Subject
 from flows.report.plots import Line, Plot, draw, draw_histogram
 
 Table = dict[str, Any]
-DATA_STAGES = ("ingest", "dedup", "quality", "decontaminate", "tokenize", "mix")
+DATA_STAGES = ("ingest", "dedup", "quality", "decontaminate", "pii", "tokenize", "mix")
 
 
 class Figures:
@@ -111,19 +111,6 @@ def _jaccard(subject: Subject) -> tuple[list[int], list[int]] | None:
     for row in query(subject.stages["dedup"], "pairs", binned):
         counts[0 if row["accepted"] else 1][row["place"]] += row["pairs"]
     return counts if sum(counts[0]) + sum(counts[1]) else None
-
-
-def mix_table(subject: Subject) -> list[dict[str, Any]] | None:
-    """The rows of the mix table (Brown et al. 2020, table 2.2)."""
-    return subject.metrics("mix").get("sources") or None
-
-
-def contamination(subject: Subject) -> list[dict[str, Any]] | None:
-    """What decontaminate found of each evaluation set."""
-    sets = subject.metrics("decontaminate").get("sets")
-    if isinstance(sets, dict):
-        return [{"set": name, **row} for name, row in sets.items()] or None
-    return list(sets) if sets else None
 
 
 def sources(subject: Subject) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from artifacts.audit.licences import licences_of
 from artifacts.errors import RunError
 from artifacts.graph import graph, mermaid
 from artifacts.store import Artifact, Store
-from flows.report import sections, training
+from flows.report import corpus, sections, training
 from flows.report.collect import Subject, subject_of
 from flows.report.lineage_svg import lineage_svg
 
@@ -57,8 +57,10 @@ def render(about: Subject) -> str:
         "funnel": attempt("funnel", lambda: sections.funnel(about)),
         "quality": attempt("quality", lambda: sections.quality(about, figures)),
         "dedup": attempt("dedup", lambda: sections.dedup(about, figures)),
-        "contamination": attempt("decontaminate", lambda: sections.contamination(about)),
-        "mix": attempt("mix", lambda: sections.mix_table(about)),
+        "contamination": attempt("decontaminate", lambda: corpus.contamination(about)),
+        "cutting": attempt("decontaminate", lambda: corpus.cutting(about)) or {},
+        "pii": attempt("pii", lambda: corpus.pii(about)),
+        "mix": attempt("mix", lambda: corpus.mix(about)),
         "losses": attempt("losses", lambda: training.losses(about, figures)) or [],
         "ppo": attempt("ppo", lambda: training.ppo(about, figures)),
         "evaluation": attempt("evaluation", lambda: training.evaluation(about)),
@@ -108,7 +110,7 @@ def _tiles(about: Subject) -> list[tuple[str, str, str]]:
     stages = about.stages
     if "ingest" in stages and stages["ingest"].manifest.counts.rows_in:
         tiles.append(("records read", number(stages["ingest"].manifest.counts.rows_in), ""))
-    last = next((stages[s] for s in ("decontaminate", "quality", "dedup", "ingest") if s in stages), None)
+    last = next((stages[s] for s in ("pii", "decontaminate", "quality", "dedup", "ingest") if s in stages), None)
     if last is not None and last.manifest.counts.kept is not None:
         tiles.append(("documents kept", number(last.manifest.counts.kept), f"after {last.stage}"))
     if about.metrics("mix").get("tokens"):
