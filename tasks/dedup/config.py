@@ -87,7 +87,7 @@ class DedupConfig(StageConfig):
         1_024,
         ge=64,
         title="Memory",
-        description="MiB that joining and comparing take at once, beside 100 bytes a document in mapped files; changes "
+        description="MiB that joining and comparing take at once, beside 130 bytes a document in mapped files; changes "
         "no result",
     )
 
