@@ -28,7 +28,7 @@ def pack(
     which, offset, length = _pieces(lengths[document], row_tokens)
     row_of_rank = best_fit(-np.sort(-length), row_tokens)
     an_epoch = int(row_of_rank.max()) + 1
-    parts: list[tuple[Ints, ...]] = []
+    parts: list[tuple[Ints, ...]] = [(np.zeros(0, dtype=np.int64),) * 4]
     for epoch in range(-(-rows // an_epoch)):
         rank = np.empty(len(document), dtype=np.int64)
         rank[epoch_order(doc_ids, document, seed, epoch)] = np.arange(len(document))

@@ -82,6 +82,11 @@ def test_rows_hold_whole_documents_and_epochs_are_whole(lengths: list[int], size
         assert found == whole if epoch < epochs[-1] else not found - whole
 
 
+def test_a_source_without_a_row_has_no_piece() -> None:
+    segments, epochs = pack([0, 1], ["a", "b"], np.array([3, 4]), 0, 8, 0)
+    assert len(segments.row) == len(segments.start) == len(epochs) == 0
+
+
 @settings(max_examples=40, deadline=None)
 @given(LENGTHS, st.permutations(range(30)), st.integers(0, 99))
 def test_the_order_of_the_input_changes_nothing(lengths: list[int], order: list[int], seed: int) -> None:
