@@ -56,25 +56,6 @@ def funnel(subject: Subject) -> Table | None:
     }
 
 
-def quality(subject: Subject, figures: Figures) -> Table | None:
-    """The score histogram, the rule, and what the classifier does on held-out documents."""
-    metrics = subject.metrics("quality")
-    histogram = metrics.get("histogram")
-    if not histogram:
-        return None
-    kept, dropped = sum(histogram["kept"]), sum(histogram["dropped"])
-    describe = f"{kept:,} crawl documents kept, {dropped:,} dropped, by the classifier's score from 0 to 1."
-    stacks = [("kept", histogram["kept"]), ("dropped", histogram["dropped"])]
-    labels = ("score (1: like the curated class)", "crawl documents")
-    heldout = {name: value for name, value in metrics.get("heldout", {}).items() if isinstance(value, int | float)}
-    return {
-        "plot": draw_histogram("Quality scores", describe, histogram["edges"], stacks, labels, figures.next()),
-        "describe": describe,
-        "rule": metrics.get("rule"),
-        "heldout": heldout,
-    }
-
-
 def dedup(subject: Subject, figures: Figures) -> Table | None:
     """Counts of duplicates, the curve of the candidate probability and the Jaccard values of the pairs compared."""
     artifact = subject.stages.get("dedup")

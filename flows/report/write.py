@@ -14,7 +14,7 @@ from artifacts.audit.licences import licences_of
 from artifacts.errors import RunError
 from artifacts.graph import graph, mermaid
 from artifacts.store import Artifact, Store
-from flows.report import corpus, sections, training
+from flows.report import corpus, quality, sections, training
 from flows.report.collect import Subject, subject_of
 from flows.report.lineage_svg import lineage_svg
 
@@ -55,7 +55,7 @@ def render(about: Subject) -> str:
         "rows": _stage_rows(about),
         "tiles": attempt("key figures", lambda: _tiles(about)) or [],
         "funnel": attempt("funnel", lambda: sections.funnel(about)),
-        "quality": attempt("quality", lambda: sections.quality(about, figures)),
+        "quality": attempt("quality", lambda: quality.quality(about, figures)),
         "dedup": attempt("dedup", lambda: sections.dedup(about, figures)),
         "contamination": attempt("decontaminate", lambda: corpus.contamination(about)),
         "cutting": attempt("decontaminate", lambda: corpus.cutting(about)) or {},

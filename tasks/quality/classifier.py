@@ -1,4 +1,4 @@
-"""The fastText classifier: training in a process of its own, loading, and scoring shards of documents."""
+"""Training the fastText classifier, in a process of its own. It is applied by `tasks.quality.scoring`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from artifacts.errors import RunError
-from artifacts.reader import Shard
 from tasks.quality.config import ClassifierConfig
 from tasks.text.segment import units
 
@@ -39,8 +33,8 @@ SEEDS = 2**31 - 1
 
 def line_of(text: str) -> str:
     """The text as fastText reads it: its units (`tasks.text.segment.units`; a character is one in scripts without
-    spaces) with a space between, on one line, and no unit that reads as a label."""
-    return " ".join(unit for unit in units(text) if not unit.startswith(LABEL))
+    spaces) with a space between, on one line. No unit reads as a label: none has an underscore."""
+    return " ".join(units(text))
 
 
 def passages(text: str, characters: int) -> list[str]:
@@ -91,35 +85,3 @@ def train(lines: Iterable[str], config: ClassifierConfig, seed: int, work: Path,
         last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
         raise RunError(f"quality: training the classifier failed (exit {done.returncode}): {last}")
     text.unlink()
-
-
-@lru_cache(maxsize=1)
-def _load(path: str) -> Any:
-    import fasttext
-
-    return fasttext.load_model(path)
-
-
-def score_texts(model: str, texts: Iterable[str]) -> npt.NDArray[np.float64]:
-    """P(curated) of each text, in [0, 1], shape (N,). The model is loaded once a process."""
-    classifier = _load(model)
-    scores = []
-    for text in texts:
-        # A list in, lists out: `predict` of one string breaks under numpy 2 in some builds of fastText.
-        labels, probabilities = classifier.predict([line_of(text)], k=2)
-        scores.append(dict(zip(labels[0], probabilities[0], strict=True)).get(CURATED, 0.0))
-    # fastText adds 1e-5 before it takes a logarithm, so that its probabilities reach 1.00001.
-    return np.clip(np.array(scores, dtype=np.float64), 0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class ScoreJob:
-    """One shard of documents and the model to score it with; picklable."""
-
-    shard: Shard
-    model: str
-
-
-def score_shard(job: ScoreJob) -> npt.NDArray[np.float64]:
-    """Scores of a shard's rows, in order."""
-    return score_texts(job.model, job.shard.read(["text"]).column("text").to_pylist())

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from tasks.quality.heuristics.config import HeuristicsConfig
 from tasks.stage import StageConfig
+
+
+def _compiling(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+    return patterns
 
 
 class Positives(StageConfig):
@@ -18,15 +28,35 @@ class Positives(StageConfig):
         (), title="Curated URLs", description="Regular expressions, searched for anywhere in the URL."
     )
 
-    @field_validator("urls")
-    @classmethod
-    def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
-        return patterns
+    balanced: bool = Field(
+        False,
+        title="Balanced sources",
+        description="Sample as many training documents of each source as of any other, as far as it has so many. False "
+        "samples them as they come, so that a large source is most of what good text is.",
+    )
+    caps: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        {},
+        title="Caps",
+        description="By source: at most so many of its documents train and test the classifier, by hash of doc_id. All "
+        "of them are kept.",
+    )
+
+    _urls_compile = field_validator("urls")(_compiling)
+
+
+class Negatives(StageConfig):
+    """Which crawl documents must not stand for poor text: the classifier does not see them, and judges them after."""
+
+    exclude_urls: tuple[str, ...] = Field(
+        (),
+        title="Excluded URLs",
+        description="Regular expressions, searched for anywhere in the URL: mirrors and copies of curated text.",
+    )
+    exclude_curated_hosts: bool = Field(
+        False, title="Exclude curated hosts", description="Exclude pages of every host that a curated document is from."
+    )
+
+    _urls_compile = field_validator("exclude_urls")(_compiling)
 
 
 class ClassifierConfig(StageConfig):
@@ -76,16 +106,22 @@ class ClassifierConfig(StageConfig):
 
 
 class QualityConfig(StageConfig):
-    """Which documents are curated, how the classifier is trained, and the rule that its scores are judged by."""
+    """Heuristic rules, which documents are curated, how the classifier is trained, and the rule of its scores."""
 
     positives: Positives = Field(
         Positives(), title="Curated class", description="What good text is; kept without a draw."
     )
-    rule: Literal["pareto", "threshold", "top_fraction"] = Field(
+    negatives: Negatives = Field(
+        Negatives(), title="Negatives", description="Which other documents the classifier is not trained on."
+    )
+    heuristics: HeuristicsConfig = Field(
+        HeuristicsConfig(), title="Heuristic rules", description="Gopher's, C4's and FineWeb's; all off by default."
+    )
+    rule: Literal["pareto", "threshold", "top_fraction", "none"] = Field(
         "pareto",
         title="Rule",
         description="pareto: keep if a Pareto draw exceeds 1 - score (GPT-3, appendix A). threshold: keep if score >= "
-        "threshold. top_fraction: keep the best-scored share.",
+        "threshold. top_fraction: keep the best-scored share. none: no classifier, the heuristic rules alone.",
     )
     alpha: float = Field(
         9.0,

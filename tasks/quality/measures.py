@@ -1,4 +1,4 @@
-"""How good a classifier is: precision, recall and AUC on held-out documents, and histograms of scores."""
+"""How good a classifier is on held-out documents, what each threshold would keep, and what a random rule should."""
 
 from __future__ import annotations
 
@@ -49,3 +49,46 @@ def heldout_metrics(scores: Floats, positive: Bools, threshold: float = 0.5) -> 
 def histogram(scores: Floats) -> list[int]:
     """Counts in `BINS` bins of equal width over [0, 1]; the last one includes 1."""
     return [int(count) for count in np.histogram(scores, bins=BINS, range=(0.0, 1.0))[0]]
+
+
+def threshold_table(scores: Floats, positive: Bools, judged: Floats) -> list[dict[str, Any]]:
+    """What `score >= threshold` does at `BINS` - 1 thresholds between 0 and 1: a row each, None where undefined.
+
+    Precision and recall are those of the held-out `scores`; `false_positive_rate` the share of held-out negatives
+    called positive; `even_precision` the precision if both classes were equally large; `crawl_kept` the share of the
+    `judged` documents at or above the threshold.
+    """
+    rows = []
+    for number in range(1, BINS):
+        threshold = round(number / BINS, 4)
+        at = heldout_metrics(scores, positive, threshold)
+        rate = at["false_positives"] / at["negatives"] if at["negatives"] else None
+        called = (at["recall"] or 0.0) + (rate or 0.0)
+        rows.append(
+            {
+                "threshold": threshold,
+                "precision": at["precision"],
+                "recall": at["recall"],
+                "false_positive_rate": rate,
+                "even_precision": at["recall"] / called if called and at["recall"] is not None else None,
+                "crawl_kept": float((judged >= threshold).mean()) if len(judged) else None,
+            }
+        )
+    return rows
+
+
+def keep_rate(kept: int, probabilities: Floats) -> dict[str, Any]:
+    """How many of N documents a random rule kept, beside what it should: independent draws of these probabilities.
+
+    `expected` is the sum of the probabilities, `standard_error` the square root of the sum of p (1 - p).
+    """
+    documents = len(probabilities)
+    expected = float(probabilities.sum())
+    return {
+        "documents": documents,
+        "kept": kept,
+        "share": kept / documents if documents else None,
+        "expected": expected,
+        "expected_share": expected / documents if documents else None,
+        "standard_error": float((probabilities * (1.0 - probabilities)).sum() ** 0.5),
+    }

@@ -44,13 +44,15 @@ def pareto_draws(doc_ids: Sequence[str], seed: int, alpha: float) -> Floats:
 
 
 def judge(config: QualityConfig, doc_ids: Sequence[str], scores: Floats, seed: int) -> Judgement:
-    """Apply the configured rule to N documents with scores in [0, 1]."""
+    """Apply the configured rule to N documents with scores in [0, 1]. The rule `none` is not for scores."""
     if config.rule == "pareto":
         draws, needed = pareto_draws(doc_ids, seed, config.alpha), 1.0 - scores
         return Judgement(draws > needed, needed, draws)
     if config.rule == "threshold":
         return Judgement(scores >= config.threshold, np.full(len(scores), config.threshold), None)
-    return _top_fraction(doc_ids, scores, config.fraction)
+    if config.rule == "top_fraction":
+        return _top_fraction(doc_ids, scores, config.fraction)
+    raise ValueError(f"no rule of scores: {config.rule}")
 
 
 def _top_fraction(doc_ids: Sequence[str], scores: Floats, fraction: float) -> Judgement:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,7 @@ import pyarrow as pa
 from artifacts.errors import RunError, UserError
 from artifacts.reader import InputTable
 from tasks.quality.classifier import CRAWL, CURATED, line_of, passages
-from tasks.quality.config import ClassifierConfig, Positives
+from tasks.quality.config import ClassifierConfig, Negatives, Positives
 from tasks.text.hashing import unit_interval
 
 
@@ -25,16 +27,21 @@ class Sample:
     heldout: list[int]
 
 
-def curated_rows(positives: Positives, sources: Sequence[str], urls: Sequence[str | None]) -> npt.NDArray[np.bool_]:
+def curated_rows(
+    positives: Positives, sources: Sequence[str], urls: Sequence[str | None], required: bool = True
+) -> npt.NDArray[np.bool_]:
     """Which of N documents are of the curated class, shape (N,).
 
     Raises:
-        UserError: the config names none, or no document matches, or all do (then there is nothing to learn from).
+        UserError: one is required and the config names none, or no document matches, or all do (then there is nothing
+            to learn from).
         RunError: there are no documents.
     """
     if not len(sources):
         raise RunError("quality: there are no documents to judge; look at the decisions of the stages before")
     if not positives.sources and not positives.urls:
+        if not required:
+            return np.zeros(len(sources), dtype=np.bool_)
         raise UserError("quality.positives: name the curated class by `sources` or `urls`")
     patterns = [re.compile(pattern) for pattern in positives.urls]
     wanted = set(positives.sources)
@@ -45,7 +52,7 @@ def curated_rows(positives: Positives, sources: Sequence[str], urls: Sequence[st
         ],
         dtype=np.bool_,
     )
-    if not found.any() or found.all():
+    if required and (not found.any() or found.all()):
         present = ", ".join(sorted(set(sources)))
         problem = (
             "no document matches: the classifier has no positives"
@@ -56,11 +63,94 @@ def curated_rows(positives: Positives, sources: Sequence[str], urls: Sequence[st
     return found
 
 
-def draw_sample(rows: Sequence[int], doc_ids: Sequence[str], most: int, heldout: float, seed: int) -> Sample:
-    """At most `most` of the rows by hash of doc_id, the first share of them held out (at least one of two or more)."""
-    order = sorted(rows, key=lambda row: (unit_interval(doc_ids[row], seed, "quality-sample"), doc_ids[row]))[:most]
+def negative_rows(
+    negatives: Negatives, candidates: npt.NDArray[np.bool_], curated: npt.NDArray[np.bool_], urls: Sequence[str | None]
+) -> npt.NDArray[np.bool_]:
+    """Which of the candidates may train the classifier as negatives, shape (N,): those that no pattern excludes.
+
+    Raises:
+        UserError: the patterns exclude all of them.
+    """
+    patterns = [re.compile(pattern) for pattern in negatives.exclude_urls]
+    if not patterns and not negatives.exclude_curated_hosts:
+        return candidates
+    hosts = (
+        {host_of(urls[row]) for row in np.flatnonzero(curated).tolist()} if negatives.exclude_curated_hosts else set()
+    )
+    hosts.discard("")
+    found = candidates.copy()
+    for row in np.flatnonzero(candidates).tolist():
+        url = urls[row] or ""
+        found[row] = host_of(url) not in hosts and not any(pattern.search(url) for pattern in patterns)
+    if candidates.any() and not found.any():
+        raise UserError(
+            f"quality.negatives: all {int(candidates.sum())} crawl documents are excluded: the classifier has none left"
+        )
+    return found
+
+
+def host_of(url: str | None) -> str:
+    """The host of a URL in lower case, without a leading `www.`; empty if it has none."""
+    try:
+        host = urlsplit(url or "").hostname or ""
+    except ValueError:  # such as a broken IPv6 address
+        return ""
+    return host.removeprefix("www.")
+
+
+def draw_sample(
+    rows: Sequence[int], doc_ids: Sequence[str], most: int, heldout: float, seed: int, shares: Shares | None = None
+) -> Sample:
+    """At most `most` of the rows by hash of doc_id, the first share of them held out (at least one of two or more).
+
+    `shares` says how many of each source there may be.
+    """
+    order = sorted(rows, key=lambda row: (unit_interval(doc_ids[row], seed, "quality-sample"), doc_ids[row]))
+    if shares is not None:
+        order = shares.limited(order, most)
+    order = order[:most]
     count = min(max(1, round(heldout * len(order))), len(order) - 1)
     return Sample(order[count:], order[:count])
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How many curated documents of each source may be sampled; `sources` are those of all rows."""
+
+    positives: Positives
+    sources: Sequence[str]
+
+    def limited(self, order: Sequence[int], most: int) -> list[int]:
+        """The rows in their order, without those that come after their source's last one."""
+        room = Counter(self.sources[row] for row in order)
+        for source, cap in self.positives.caps.items():
+            room[source] = min(room[source], cap)
+        if self.positives.balanced:
+            room = Counter(evenly(room, most))
+        chosen = []
+        for row in order:
+            if room[self.sources[row]] > 0:
+                room[self.sources[row]] -= 1
+                chosen.append(row)
+        return chosen
+
+
+def evenly(sizes: Mapping[str, int], total: int) -> dict[str, int]:
+    """Equal shares of `total` for all names, none above its size; what small ones leave is shared by the others.
+
+    What does not divide goes to the first names in alphabetical order.
+    """
+    shares = dict.fromkeys(sizes, 0)
+    open_names = sorted(name for name, size in sizes.items() if size > 0)
+    left = min(total, sum(sizes.values()))
+    while left:
+        each, more = divmod(left, len(open_names))
+        for place, name in enumerate(open_names):
+            given = min(each + (place < more), sizes[name] - shares[name])
+            shares[name] += given
+            left -= given
+        open_names = [name for name in open_names if shares[name] < sizes[name]]
+    return shares
 
 
 def training_lines(

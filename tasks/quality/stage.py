@@ -1,4 +1,4 @@
-"""The quality stage: train, score every document, keep by the rule."""
+"""The quality stage: heuristic rules, then train, score every document, keep by the rule."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ import pyarrow as pa
 
 from artifacts.errors import RunError
 from artifacts.tables import DECISIONS, DOCUMENTS
-from tasks.quality import classifier
+from tasks.quality import classifier, scoring
 from tasks.quality.config import QualityConfig
-from tasks.quality.measures import BINS, heldout_metrics, histogram
-from tasks.quality.rules import Judgement, judge
-from tasks.quality.samples import Sample, curated_rows, draw_sample, read_texts, training_lines
+from tasks.quality.fates import Fates, write_decisions
+from tasks.quality.figures import heuristic_figures, score_figures
+from tasks.quality.heuristics import Verdict
+from tasks.quality.judging import judge_documents
+from tasks.quality.rules import judge
+from tasks.quality.samples import Sample, Shares, curated_rows, draw_sample, negative_rows, read_texts, training_lines
 from tasks.stage import Stage, StageContext, Summary
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
+# Documents a shard: a whole row group, so that no worker reads one for a part of it.
+SHARD = 8_192
+
 
 def run(ctx: StageContext) -> Summary:
-    """Documents that are curated or that the rule keeps, in input order, with a decision for every document.
+    """Documents that are curated, and those that pass the heuristic rules and that the classifier's rule keeps, in
+    input order, with a decision for every document.
 
     GPT-3's filter (Brown et al. 2020, appendix A) with fastText in place of hashed features and logistic regression.
 
@@ -34,46 +41,69 @@ def run(ctx: StageContext) -> Summary:
     table = ctx.input("documents")
     names = table.read(["doc_id", "source", "url"])
     doc_ids: list[str] = names.column("doc_id").to_pylist()
-    curated = curated_rows(config.positives, names.column("source").to_pylist(), names.column("url").to_pylist())
+    sources, urls = names.column("source").to_pylist(), names.column("url").to_pylist()
+    curated = curated_rows(config.positives, sources, urls, required=config.rule != "none")
+    fates = Fates(doc_ids, curated)
 
-    model = ctx.path("model/classifier.bin")
-    samples, passages = _train(ctx, doc_ids, curated)
-    jobs = [classifier.ScoreJob(shard, str(model)) for shard in table.shards()]
-    scores = np.concatenate(list(ctx.map_with_progress(classifier.score_shard, jobs, "scoring documents")))
-
-    judged = np.flatnonzero(~curated)
-    verdict = judge(config, [doc_ids[row] for row in judged], scores[judged], ctx.seed)
-    if not verdict.kept.any():
-        raise RunError(_nothing_survives(config, scores[judged]))
-    kept = curated.copy()
-    kept[judged] = verdict.kept
-
-    _write_decisions(ctx, doc_ids, curated, kept, scores, verdict)
+    verdict: Verdict | None = None
+    if config.heuristics.enabled:
+        verdict = judge_documents(ctx, curated, SHARD)
+        fates.rule_out(config.heuristics, verdict)
+    metrics: dict[str, Any] = {"rule": config.rule, "heuristics": heuristic_figures(config.heuristics, verdict)}
+    if config.rule != "none":
+        samples, passages = _train(ctx, fates, sources, urls)
+        scores = _score(ctx)
+        judged = np.flatnonzero(fates.open)
+        judgement = judge(config, [doc_ids[row] for row in judged], scores[judged], ctx.seed)
+        if not judgement.kept.any():
+            raise RunError(_nothing_survives(config, scores[judged]))
+        fates.decide(judgement, scores)
+        metrics |= score_figures(config, samples, passages, fates, judged, scores, sources)
+    elif not fates.kept.any():
+        raise RunError(_all_ruled_out(len(doc_ids)))
+    write_decisions(ctx.writer("decisions"), fates)
     first = 0
     for batch in table.batches():
-        ctx.writer("data").write(batch.filter(pa.array(kept[first : first + batch.num_rows])))
+        ctx.writer("data").write(batch.filter(pa.array(fates.kept[first : first + batch.num_rows])))
         first += batch.num_rows
-    return Summary(metrics=_metrics(config, samples, passages, curated, kept, scores))
+    return Summary(metrics=metrics)
 
 
-def _train(ctx: StageContext, doc_ids: list[str], curated: Bools) -> tuple[dict[str, Sample], dict[str, int]]:
-    """Train `model/classifier.bin`. Returns the samples by class and the training passages by class."""
-    settings = ctx.config.classifier
+def _train(
+    ctx: StageContext, fates: Fates, sources: list[str], urls: list[str | None]
+) -> tuple[dict[str, Sample], dict[str, int]]:
+    """Train `model/classifier.bin`. Returns the samples by class and the training passages by class.
+
+    Negatives are sampled from what the heuristic rules left: the classifier learns what they cannot tell.
+    """
+    config: QualityConfig = ctx.config
+    settings = config.classifier
     ctx.progress(0, None, "training the quality classifier")
+    if not fates.open.any():
+        raise RunError(_all_ruled_out(len(fates.doc_ids)))
     samples = {}
-    for name, rows, most in (
-        ("curated", np.flatnonzero(curated), settings.positive_documents),
-        ("crawl", np.flatnonzero(~curated), settings.negative_documents),
+    for name, members, most, shares in (
+        ("curated", fates.curated, settings.positive_documents, Shares(config.positives, sources)),
+        ("crawl", negative_rows(config.negatives, fates.open, fates.curated, urls), settings.negative_documents, None),
     ):
-        if len(rows) < 2:
+        rows = np.flatnonzero(members).tolist()
+        if len(rows) >= 2:
+            samples[name] = draw_sample(rows, fates.doc_ids, most, settings.heldout_fraction, ctx.seed, shares)
+        if len(rows) < 2 or not samples[name].train:
             raise RunError(
                 f"quality: only one {name} document: at least two are needed, one to train on and one held out"
             )
-        samples[name] = draw_sample(rows.tolist(), doc_ids, most, settings.heldout_fraction, ctx.seed)
     texts = read_texts(ctx.input("documents"), samples["curated"].train + samples["crawl"].train)
-    lines, passages = training_lines(samples["curated"], samples["crawl"], doc_ids, texts, settings, ctx.seed)
+    lines, passages = training_lines(samples["curated"], samples["crawl"], fates.doc_ids, texts, settings, ctx.seed)
     classifier.train(lines, settings, ctx.seed, ctx.work / "classifier", ctx.path("model/classifier.bin"))
     return samples, passages
+
+
+def _score(ctx: StageContext) -> Floats:
+    """P(curated) of every document, shape (N,)."""
+    model = ctx.path("model/classifier.bin")
+    jobs = [scoring.ScoreJob(shard, str(model)) for shard in ctx.input("documents").shards(SHARD)]
+    return np.concatenate(list(ctx.map_with_progress(scoring.score_shard, jobs, "scoring documents")))
 
 
 def _nothing_survives(config: QualityConfig, scores: Floats) -> str:
@@ -88,74 +118,16 @@ def _nothing_survives(config: QualityConfig, scores: Floats) -> str:
     )
 
 
-def _write_decisions(
-    ctx: StageContext, doc_ids: list[str], curated: Bools, kept: Bools, scores: Floats, verdict: Judgement
-) -> None:
-    """A decision a document: the reason is `curated` or `quality` (dropped), null for what the rule kept."""
-    rows = len(doc_ids)
-    threshold, draw = np.zeros(rows), np.zeros(rows)
-    threshold[~curated] = verdict.threshold
-    draw[~curated] = 0.0 if verdict.draw is None else verdict.draw
-    reasons = np.where(curated, "curated", "quality").astype(object)
-    reasons[kept & ~curated] = None
-    nothing = pa.nulls(rows, pa.string())
-    no_draw = np.ones(rows, dtype=np.bool_) if verdict.draw is None else curated
-    columns = {
-        "doc_id": pa.array(doc_ids, pa.string()),
-        "kept": pa.array(kept),
-        "failed": pa.array(np.zeros(rows, dtype=np.bool_)),
-        "reason": pa.array(reasons, pa.string()),
-        "score": pa.array(scores),
-        "threshold": pa.array(threshold, mask=curated),
-        "draw": pa.array(draw, mask=no_draw),
-        "detail": nothing,
-        "url": nothing,
-    }
-    ctx.writer("decisions").write(pa.table(columns, schema=DECISIONS.schema))
-
-
-def _metrics(
-    config: QualityConfig,
-    samples: dict[str, Sample],
-    passages: dict[str, int],
-    curated: Bools,
-    kept: Bools,
-    scores: Floats,
-) -> dict[str, Any]:
-    heldout = samples["curated"].heldout + samples["crawl"].heldout
-    trained_on = np.zeros(len(scores), dtype=np.bool_)
-    trained_on[samples["crawl"].train] = True
-    crawl = ~curated
-    return {
-        "rule": config.rule,
-        "classes": {
-            name: {
-                "documents": int(members.sum()),
-                "train_documents": len(samples[name].train),
-                "heldout_documents": len(samples[name].heldout),
-                "train_passages": passages[name],
-                "mean_score": float(scores[members].mean()),
-            }
-            for name, members in (("curated", curated), ("crawl", crawl))
-        },
-        # A document that the classifier has seen as a negative scores lower than one it has not.
-        "crawl_scores": {
-            name: {"documents": int(rows.sum()), "mean": float(scores[rows].mean()) if rows.any() else None}
-            for name, rows in (("sampled_for_training", trained_on), ("unseen", crawl & ~trained_on))
-        },
-        "heldout": heldout_metrics(scores[heldout], curated[heldout]),
-        "histogram": {
-            "edges": [round(edge / BINS, 4) for edge in range(BINS + 1)],
-            "kept": histogram(scores[crawl & kept]),
-            "dropped": histogram(scores[crawl & ~kept]),
-            "curated": histogram(scores[curated]),
-        },
-    }
+def _all_ruled_out(documents: int) -> str:
+    return (
+        f"quality: nothing survives: the heuristic rules drop all of {documents} documents that are not curated; make "
+        "bounds in quality.heuristics milder, or null"
+    )
 
 
 STAGE = Stage(
     name="quality",
-    version=1,
+    version=2,
     config=QualityConfig,
     reads={"documents": DOCUMENTS},
     writes={"data": DOCUMENTS, "decisions": DECISIONS},
