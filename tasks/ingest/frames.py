@@ -10,6 +10,7 @@ on at the next magic number behind which a record begins.
 from __future__ import annotations
 
 import io
+import re
 import zlib
 from bisect import bisect_right
 from typing import Any, BinaryIO
@@ -20,6 +21,7 @@ GZIP_MAGIC = b"\x1f\x8b\x08"
 LZ4_MAGIC = b"\x04\x22\x4d\x18"
 READ_BYTES = 1 << 18
 FILL_BYTES = 1 << 18  # decompressed bytes a step: what a bomb can add before anyone looks
+HEAD_BYTES = 1 << 16
 PROBE_BYTES = 16_384  # compressed bytes tried behind a magic number
 
 
@@ -120,6 +122,8 @@ class FrameStream:
         self.plain = self._codec is _Plain
         self.size = file.seek(0, io.SEEK_END)
         file.seek(0)
+        if self.plain:
+            self._look_for_frames()
         self.buffer = bytearray()
         self._position = 0  # of buffer[0], counted in decompressed bytes
         self._marks: list[tuple[int, int]] = [(0, 0)]  # (decompressed position, file offset) of frame starts
@@ -128,6 +132,21 @@ class FrameStream:
         self._frame: Any = self._codec()
         self._frame_offset = 0
         self._open = self.size > 0
+
+    def _look_for_frames(self) -> None:
+        """Damage may have hit the very magic number that names the codec: then a later frame does."""
+        head = self._file.read(HEAD_BYTES)
+        self._file.seek(0)
+        if re.search(rb"(?:\A|\n)(?:" + self.start_pattern.pattern + rb")", head):
+            return
+        for codec in (_Gzip, _Lz4):
+            self._codec = codec
+            if self._find_frame(0) < self.size:
+                self.plain = False
+                break
+        else:
+            self._codec = _Plain
+        self._file.seek(0)
 
     # -- where we are -----------------------------------------------------------------------------------------------
     @property
@@ -196,13 +215,13 @@ class FrameStream:
         """
         if self._open:
             return True
-        while len(self._raw) < 4 or not self._raw.strip(b"\0"):
+        while len(self._raw) < 4 or _only_zeros(self._raw):
             more = self._file.read(READ_BYTES)
             if not more:
                 break
-            self._raw = (self._raw if self._raw.strip(b"\0") else b"") + more
+            self._raw = (b"" if _only_zeros(self._raw) else self._raw) + more
             self._raw_offset = self._file.tell() - len(self._raw)
-        if self.plain or not self._raw.strip(b"\0"):
+        if self.plain or _only_zeros(self._raw):
             self._raw = b""
             return False
         self._start_frame()
@@ -214,13 +233,23 @@ class FrameStream:
         self._frame = self._codec()
         self._frame_offset = self._raw_offset
         self._open = True
-        self._marks = self._marks[max(0, bisect_right(self._marks, (self._position, 1 << 62)) - 1) :]
+        # A record may go on over a million frames: its marks must not be copied for each.
+        if passed := bisect_right(self._marks, (self._position, 1 << 62)) - 1:
+            del self._marks[:passed]
         self._marks.append((self._position + len(self.buffer), self._frame_offset))
 
     def skip(self, count: int) -> None:
         """Take `count` buffered bytes: the position moves behind them."""
         del self.buffer[:count]
         self._position += count
+
+    def go_back(self, offset: int) -> bool:
+        """Stand at an earlier file offset again; in plain files alone."""
+        self._file.seek(offset)
+        self.buffer.clear()
+        self._raw, self._raw_offset = b"", offset
+        self._position, self._open = offset, True
+        return True
 
     # -- after damage -----------------------------------------------------------------------------------------------
     def resynchronise(self, after: int) -> int:
@@ -265,4 +294,8 @@ class FrameStream:
             head = self._codec().decompress(probe)
         except (zlib.error, RuntimeError, ValueError, MemoryError):
             return False
-        return self.start_pattern.match(head) is not None
+        return self.start_pattern.match(head.lstrip(b"\r\n")) is not None
+
+
+def _only_zeros(data: bytes) -> bool:
+    return data[:1] in (b"", b"\0") and not data.strip(b"\0")

@@ -29,3 +29,13 @@ def parse_fields(head: bytes) -> dict[str, str]:
         elif name in _LISTS:
             fields[name] += ", " + value.strip()
     return fields
+
+
+def revisited(headers: dict[str, str]) -> str:
+    """Which record a revisit record stands for, as far as it says (ISO 28500 section 6.7): URI and date, record id,
+    payload digest; else the profile, which says at least why there is no payload."""
+    uri = headers.get("warc-refers-to-target-uri", "").strip().removeprefix("<").removesuffix(">")
+    date = headers.get("warc-refers-to-date", "").strip()
+    parts = [f"{uri} @ {date}" if uri and date else uri or date, headers.get("warc-refers-to", "").strip()]
+    parts.append("".join(headers.get("warc-payload-digest", "").split()))
+    return "; ".join(part for part in parts if part) or headers.get("warc-profile", "").strip()

@@ -17,6 +17,9 @@ from fastwarc.stream_io import BrotliReader, ZstdReader
 
 from tasks.ingest.headers import parse_fields
 
+MAX_HEAD = 1 << 18  # of an HTTP head; servers refuse far shorter ones
+_SLICE = 1 << 12
+
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS = re.compile(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})(?!\d)")
 _CHUNK = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,12})[ \t]*(?:;[^\r\n]*)?\r?\n")
@@ -46,7 +49,7 @@ def parse_response(block: bytes) -> Response:
         return Response(None, {}, block)
     found = _HEAD_END.search(block)
     head, body = (block[: found.start()], block[found.end() :]) if found else (block, b"")
-    return Response(int(status[1]), parse_fields(head), body)
+    return Response(int(status[1]), parse_fields(head[:MAX_HEAD]), body)
 
 
 def media_type(value: str | None) -> str:
@@ -56,7 +59,7 @@ def media_type(value: str | None) -> str:
 
 def charset_parameter(value: str | None) -> str | None:
     """The charset that a Content-Type names, as spelt there."""
-    found = re.search(r"charset\s*=\s*[\"']?\s*([^\s;\"',]+)", value or "", re.IGNORECASE)
+    found = re.search(r"charset\s*=\s*[\"']?\s*([^\s;\"',]+)", (value or "")[:1_000], re.IGNORECASE)
     return found[1] if found else None
 
 
@@ -123,22 +126,7 @@ def _inflate(coding: str, body: bytes, limit: int) -> tuple[bytes, str]:
             return body, f"not {coding} as stated"
         raise BodyError(f"not {coding} as stated")
     for bits in (47, -15):
-        content, left, note = b"", body, ""
-        while left:
-            inner = zlib.decompressobj(bits)
-            try:
-                content += inner.decompress(left, limit + 1 - len(content))
-            except zlib.error as error:
-                note = str(error)
-                break
-            if len(content) > limit:
-                raise BodyError(f"more than {limit} bytes when decoded", too_large=True)
-            if not inner.eof:
-                note = f"{coding} body breaks off"
-                break
-            left = inner.unused_data
-            if not left.startswith(b"\x1f\x8b"):
-                break
+        content, note = _inflate_members(coding, body, bits, limit)
         if content:
             return content, note
     if not note:
@@ -146,6 +134,27 @@ def _inflate(coding: str, body: bytes, limit: int) -> tuple[bytes, str]:
     if _is_text(body):
         return body, f"not {coding} as stated"
     raise BodyError(note)
+
+
+def _inflate_members(coding: str, body: bytes, bits: int, limit: int) -> tuple[bytes, str]:
+    """All members of a body, fed in slices: zlib copies what lies behind a member, and there may be a million."""
+    content = bytearray()
+    inner, at, step = zlib.decompressobj(bits), 0, _SLICE
+    while at < len(body):
+        piece = body[at : at + step]
+        try:
+            content += inner.decompress(piece, limit + 1 - len(content))
+        except zlib.error as error:
+            return bytes(content), str(error)
+        if len(content) > limit:
+            raise BodyError(f"more than {limit} bytes when decoded", too_large=True)
+        at += len(piece) - len(inner.unused_data) - len(inner.unconsumed_tail)
+        step *= 2
+        if inner.eof:
+            if body[at : at + 2] != b"\x1f\x8b":
+                return bytes(content), ""
+            inner, step = zlib.decompressobj(bits), _SLICE
+    return bytes(content), "" if inner.eof else f"{coding} body breaks off"
 
 
 def _read(coding: str, body: bytes, limit: int) -> tuple[bytes, str]:

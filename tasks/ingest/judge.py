@@ -18,6 +18,7 @@ from tasks.ingest.extract import (
     extract_html,
     sniff_type,
 )
+from tasks.ingest.headers import revisited
 from tasks.ingest.http import BodyError, Response, charset_parameter, decode_body, media_type, parse_response
 from tasks.ingest.language import identify
 from tasks.ingest.page_rules import read_rules
@@ -84,8 +85,7 @@ class Judge:
         try:
             self._admit(row)
             if record.kind == "revisit":
-                refers = strip_uri(record.headers.get("warc-refers-to-target-uri", ""))
-                raise Dropped("revisit", refers or record.headers.get("warc-profile", ""))
+                raise Dropped("revisit", revisited(record.headers))
             if record.block is None:
                 raise Dropped("too_large", f"{record.length} bytes", record.length, self.config.max_record_bytes)
             self._content(row, record, response)
@@ -160,6 +160,8 @@ class Judge:
             stated = payload_digest(response.body)
         elif not whole:
             state = "unchecked"
+            if "warc-truncated" in record.headers:
+                note = f"WARC-Truncated: {record.headers['warc-truncated'][:40]}"
         elif not stated.lower().startswith("sha1:"):
             state = "other_algorithm"
         elif _same_digest(stated, response):

@@ -22,6 +22,9 @@ SEPARATORS = b"\r\n"
 
 # `WARC/1.0`, `WARC/1.1`, and the drafts 0.9 to 0.18 that early crawlers wrote.
 WARC_START = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n")
+# The first bytes of such a line. Any word may be those of an ARC line, and would join the next member's URL.
+_HALF_START = re.compile(rb"W(?:A(?:R(?:C(?:/[\d.]{0,8}[ \t]*\r?)?)?)?)?")
+_NOTHING = re.compile(rb"(?!)")
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 
 
@@ -62,6 +65,7 @@ class _Broken(Exception):
         super().__init__(what)
         self.reason = reason
         self.what = what
+        self.behind = False  # the stream stands behind what is broken, not at its beginning
 
 
 def parse_warc_head(head: bytes) -> Head:
@@ -95,11 +99,13 @@ class RecordReader:
         self._stream = FrameStream(file, arc.START if is_arc else WARC_START)
         self._start = self._stream.start_pattern
         self._next_start = re.compile(rb"\n(?=" + self._start.pattern + rb")")
+        self._half_start = _NOTHING if is_arc else _HALF_START
         self._head_end: Callable[[bytearray], int] = _arc_head_end if is_arc else _warc_head_end
         self._parse: Callable[[bytes], Head] = _parse_arc_head if is_arc else parse_warc_head
         self._is_arc = is_arc
         self._max = max_record_bytes
         self._began = 0  # file offset of the record that is being read
+        self._reread = 0  # bytes of a plain file that were read a second time
 
     def __iter__(self) -> Iterator[Record | Damage]:
         stream = self._stream
@@ -152,14 +158,29 @@ class RecordReader:
     def _skip_large(self, head: Head, end: int) -> Record:
         stream, left = self._stream, head.length
         stream.skip(end)
-        while left:
-            if not stream.buffer and not self._ensure(1):
-                raise _Broken("truncated_record", f"the block ends after {head.length - left} of {head.length} bytes")
-            count = min(left, len(stream.buffer))
-            stream.skip(count)
-            left -= count
-        self._check_end(0)
+        try:
+            while left:
+                if not stream.buffer and not self._ensure(1):
+                    held = head.length - left
+                    raise _Broken("truncated_record", f"the block ends after {held} of {head.length} bytes")
+                count = min(left, len(stream.buffer))
+                stream.skip(count)
+                left -= count
+            self._check_end(0)
+        except _Broken as broken:
+            broken.behind = not self._read_again()
+            raise
         return Record(self._began, head.kind, head.headers, head.length, None)
+
+    def _read_again(self) -> bool:
+        """Go back to the record's head: a length that is wrong must not cost the records that it reaches over.
+
+        Only in plain files, and no more than a file's size altogether: a file full of such lengths would be read as
+        often as it has records. In a compressed file the frame's end bounds what is lost.
+        """
+        stream = self._stream
+        self._reread += stream.offset() - self._began
+        return stream.plain and self._reread <= stream.size and stream.go_back(self._began)
 
     def _check_end(self, at: int) -> None:
         """The block ends at `at`: line ends, then a record or the end of the frame (whose CRC is checked thereby)."""
@@ -182,10 +203,10 @@ class RecordReader:
             raise _Broken("damaged_record", "the block does not end where Content-Length says")
 
     def _ensure_start(self, at: int) -> None:
-        """Buffer enough behind `at` to see whether a record starts there."""
+        """Buffer enough behind `at` to see whether a record starts there; bgzip may cut that very line in two."""
         stream = self._stream
-        while b"\n" not in stream.buffer[at : at + MAX_HEADER] and len(stream.buffer) < at + MAX_HEADER:
-            if not stream.fill():
+        while stream.buffer.find(b"\n", at, at + MAX_HEADER) < 0 and len(stream.buffer) < at + MAX_HEADER:
+            if not stream.fill() and not (self._half_start.fullmatch(stream.buffer, at) and stream.next_frame()):
                 return
 
     def _ensure(self, count: int) -> bool:
@@ -206,6 +227,8 @@ class RecordReader:
         """Go to the next record start inside the frame, else to the frame's end."""
         stream = self._stream
         began = self._began
+        if broken.behind and (not stream.buffer or self._start.match(stream.buffer)):
+            return Damage(began, stream.offset(), broken.reason, broken.what)
         try:
             while True:
                 limit = stream.frame_end()
@@ -235,16 +258,16 @@ class RecordReader:
 
 
 def is_arc(path: Path) -> bool:
-    """Whether a file's first record is an ARC one; where the first bytes cannot be read its name decides."""
+    """Whether a file's first record is an ARC one; where the first bytes are none of either its name decides."""
     with path.open("rb") as file:
         head = file.read(65_536)
     try:
         head = codec_of(head)().decompress(head)
     except (zlib.error, ValueError, RuntimeError, MemoryError):
         head = b""
-    if head:
+    if arc.START.match(head) or WARC_START.match(head):
         return arc.START.match(head) is not None
-    return any(suffix == ".arc" for suffix in path.suffixes)
+    return ".arc" in path.suffixes
 
 
 def read_records(path: Path, max_record_bytes: int) -> Iterator[Record | Damage]:
