@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasks.stage import StageConfig, outside_recipe
 
@@ -43,6 +43,11 @@ class IngestConfig(StageConfig):
     main_content: bool = Field(
         True, title="Main content", description="Leave out navigation, footers and the like of HTML pages"
     )
+    extractor: Literal["resiliparse", "trafilatura"] = Field(
+        "resiliparse",
+        title="Extractor",
+        description="What takes the main content from HTML; trafilatura is slower and must be installed",
+    )
     skip_elements: list[str] = Field(
         default_factory=list, title="Skip elements", description="CSS selectors of HTML elements to leave out"
     )
@@ -51,6 +56,12 @@ class IngestConfig(StageConfig):
         title="Robots directives",
         description="drop: leave out pages that say noindex or noai; record: keep them, with what they say",
     )
+
+    @model_validator(mode="after")
+    def _extractor(self) -> IngestConfig:
+        if self.extractor == "trafilatura" and (self.skip_elements or not self.main_content):
+            raise ValueError("extractor trafilatura knows neither skip_elements nor main_content: false")
+        return self
 
     @field_validator("languages")
     @classmethod

@@ -8,16 +8,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from tasks.ingest.complexity import TooComplex
 from tasks.ingest.config import IngestConfig
-from tasks.ingest.extract import (
-    HTML_TYPES,
-    TEXT_TYPES,
-    TextError,
-    clean_text,
-    decode_text,
-    extract_html,
-    sniff_type,
-)
+from tasks.ingest.extract import HTML_TYPES, TEXT_TYPES, TextError, clean_text, decode_text, sniff_type
+from tasks.ingest.extractors import extract_html
 from tasks.ingest.headers import revisited
 from tasks.ingest.http import BodyError, Response, charset_parameter, decode_body, media_type, parse_response
 from tasks.ingest.language import identify
@@ -218,7 +212,10 @@ class Judge:
         try:
             text, row["charset"] = decode_text(body, charset, html)
             if html:
-                text = extract_html(text, self.config.main_content, self.config.skip_elements)
+                config = self.config
+                text = extract_html(text, config.main_content, config.skip_elements, config.extractor)
+        except TooComplex as error:
+            raise Dropped("too_complex", str(error), error.value, error.limit) from error
         except TextError as error:
             raise Dropped("undecodable", str(error)) from error
         row["text"] = text

@@ -14,6 +14,7 @@ from artifacts.errors import UserError
 from artifacts.sources import DataManifest, Source, find_path, load_manifest, resolve_sources
 from artifacts.tables import CRAWL, DECISIONS, DOCUMENTS
 from tasks.ingest.config import IngestConfig
+from tasks.ingest.extractors import check_installed
 from tasks.ingest.process import DOCUMENT_ROWS, Job, add_tallies, process_file
 from tasks.ingest.text_sources import SPLITS
 from tasks.stage import Stage, StageContext, Summary
@@ -73,6 +74,7 @@ def _check_format(source: Source) -> None:
 
 def run(context: StageContext) -> Summary:
     """Read every source file, in order; see the package's page in docs/."""
+    check_installed(context.config.extractor)
     jobs = _jobs(context)
     scratch = context.work / "rows"
     scratch.mkdir(parents=True, exist_ok=True)
@@ -175,8 +177,8 @@ class _Collector:
 STAGE = Stage(
     name="ingest",
     # 2: what blocklist entries with a port or a password mean; 3: columns robots, licence, licence_by;
-    # 4: revisits name their record, damage costs fewer records
-    version=4,
+    # 4: revisits name their record, damage costs fewer records; 5: lines of boilerplate dropped, too_complex
+    version=5,
     config=IngestConfig,
     reads={"crawl": CRAWL},
     writes={"data": DOCUMENTS, "decisions": DECISIONS},

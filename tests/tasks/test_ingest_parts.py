@@ -9,7 +9,9 @@ import zlib
 import pytest
 from fastwarc.stream_io import BrotliWriter
 
-from tasks.ingest.extract import TextError, clean_text, decode_text, extract_html, nesting_depth
+from tasks.ingest.complexity import TooComplex, nesting_depth
+from tasks.ingest.extract import TextError, clean_text, decode_text
+from tasks.ingest.extractors import extract_html
 from tasks.ingest.http import BodyError, Response, dechunk, decode_body, parse_response
 from tasks.ingest.language import identify
 from tasks.ingest.text_sources import detokenise
@@ -125,7 +127,7 @@ def test_main_content_falls_back_and_depth_is_bounded() -> None:
     kept = extract_html(f"<html><body>{nav}<main><p>{SENTENCE * 9}</p></main></body></html>", True, [])
     assert "Link number" not in kept and SENTENCE.strip() in kept
     assert nesting_depth("<div><p><p><b></b></div>" * 9) == 2
-    with pytest.raises(TextError, match="20000 deep"):
+    with pytest.raises(TooComplex, match="20000 deep"):
         extract_html("<div>" * 20_000, True, [])
 
 

@@ -1,0 +1,114 @@
+"""The text of an HTML page: its main content by resiliparse and a line filter, or by trafilatura."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Literal
+
+from resiliparse.extract.html2text import extract_plain_text
+from resiliparse.parse.html import HTMLTree
+
+from artifacts.errors import UserError
+from tasks.ingest.boilerplate import drop_boilerplate, join_lines, read_lines
+from tasks.ingest.boilerplate_words import SKIPPED
+from tasks.ingest.complexity import check_complexity
+from tasks.ingest.extract import TextError
+
+Extractor = Literal["resiliparse", "trafilatura"]
+
+# Below this there is no article: either the page has none, or the rules took it for something else.
+THIN = 200
+ALMOST_NOTHING = 5  # times as much in the whole page
+
+
+def extract_html(
+    html: str, main_content: bool = True, skip: Sequence[str] = (), extractor: Extractor = "resiliparse"
+) -> str:
+    """The page's text: its main content, or all of it where the main content is almost nothing of the page.
+
+    Args:
+        skip: CSS selectors of elements to leave out (resiliparse only).
+
+    Raises:
+        TooComplex: the page would take a parser too long.
+        TextError: the page cannot be taken apart.
+    """
+    check_complexity(html)
+    try:
+        if extractor == "trafilatura":
+            return _or_all(_trafilatura(html), lambda: plain_text(html, skip))
+        tree = HTMLTree.parse(html)  # parsed once, extracted up to three times
+        if not main_content:
+            return plain_text(tree, skip)
+        text = main_text(tree, [*SKIPPED, *skip])
+        if len(text) < THIN:
+            text = _or_all(text, lambda: main_text(tree, skip), 2)
+        return _or_all(text, lambda: plain_text(tree, skip))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise TextError(f"the HTML parser gave up: {error}") from error
+
+
+def _or_all(text: str, everything: Callable[[], str], times: int = ALMOST_NOTHING) -> str:
+    """`text`; or `everything`, where `text` is short and everything is several times as much.
+
+    The heuristics take pages built of tables or `pre` for navigation now and then."""
+    if len(text) < THIN and len(full := everything()) > times * len(text):
+        return full
+    return text
+
+
+def main_text(html: str | HTMLTree, skip: Sequence[str]) -> str:
+    """The main content by resiliparse's rules, without the lines that are boilerplate."""
+    # Without bullets, alt texts, form fields, comments and the lines about author and date: measured better against
+    # hand-made texts. Links are asked for to know what is linked; their targets are dropped.
+    minimal = extract_plain_text(
+        html,
+        preserve_formatting="minimal_html",
+        main_content=True,
+        list_bullets=False,
+        alt_texts=False,
+        links=True,
+        form_fields=False,
+        noscript=False,
+        comments=False,
+        post_meta=False,
+        skip_elements=list(skip) or None,
+    )
+    lines = read_lines(str(minimal))
+    drop_boilerplate(lines)
+    return join_lines(lines)
+
+
+def plain_text(html: str | HTMLTree, skip: Sequence[str]) -> str:
+    """All visible text of the page."""
+    return str(
+        extract_plain_text(
+            html,
+            preserve_formatting=True,
+            main_content=False,
+            list_bullets=False,
+            alt_texts=False,
+            links=False,
+            form_fields=False,
+            noscript=False,
+            comments=False,
+            skip_elements=list(skip) or None,
+        )
+    )
+
+
+def check_installed(extractor: Extractor) -> None:
+    """Raise `UserError` for an extractor that is not installed."""
+    if extractor == "trafilatura" and (find_spec("trafilatura") is None or find_spec("lxml_html_clean") is None):
+        raise UserError(
+            "ingest.extractor: trafilatura is not installed: pip install 'crawl2chat[trafilatura]', "
+            "or set it to resiliparse"
+        )
+
+
+def _trafilatura(html: str) -> str:
+    """The main content by trafilatura (Barbaresi 2021), without comments."""
+    from trafilatura import extract
+
+    return extract(html, include_comments=False, deduplicate=False) or ""

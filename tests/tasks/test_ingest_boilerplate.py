@@ -1,0 +1,179 @@
+"""The line filter behind resiliparse: what is dropped, what must stay, and pages that must not be emptied."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.ingest.boilerplate import drop_boilerplate, join_lines, read_lines
+from tasks.ingest.complexity import MAX_DEPTH, TooComplex, _depth_bound, check_complexity, nesting_depth
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.extractors import extract_html, main_text, plain_text
+
+FIRST = "The river rose by two metres in the night, and the ferry at the old mill was tied up until the morning came."
+SECOND = "Farmers along the banks moved their cattle to the higher fields, where there was grass enough for a week."
+THIRD = "By noon the water was falling again, and the mayor said that nobody had been hurt and little was lost."
+CHINESE = "昨天夜里河水上涨了两米，老磨坊的渡船一直停到第二天早上才重新开航，附近的农民把牛群赶到了高处的草地上。"
+
+
+def filtered(minimal: str) -> list[str]:
+    lines = read_lines(minimal)
+    drop_boilerplate(lines)
+    return [line.text for line in lines if line.kept]
+
+
+def paragraphs(*texts: str) -> str:
+    return "\n\n".join(f"<p>{text}</p>" for text in texts)
+
+
+def test_lines_know_headings_links_and_fixed_text() -> None:
+    minimal = (
+        '<h2>Head &amp; <a href="/x">link</a></h2>\n\nplain &lt;b&gt;<br>\n<a href="/y">\nall linked\n</a>\n\n'
+        "<pre>a  &lt; b\n\n    c</pre>\nA\t\tB"
+    )
+    lines = read_lines(minimal)
+    assert [line.text for line in lines] == ["Head & link", "plain <b>", "all linked", "a  < b", "", "    c", "A\t\tB"]
+    assert [line.heading for line in lines] == [2, 0, 0, 0, 0, 0, 0]
+    assert [line.fixed for line in lines] == [False, False, False, True, True, True, True]
+    assert [round(line.linked, 2) for line in lines] == [0.45, 0, 1, 0, 0, 0, 0]
+    assert join_lines(lines) == "Head & link\n\nplain <b>\nall linked\n\na  < b\n\n    c\nA\t\tB"
+
+
+def test_weights_count_bytes_so_that_chinese_is_running_text() -> None:
+    assert len(CHINESE) < 60
+    assert read_lines(f"<p>{CHINESE}</p>")[0].weight == len(CHINESE.encode())
+    assert filtered(paragraphs(CHINESE, "下一篇：另一条新闻", CHINESE[::-1])) == [CHINESE, CHINESE[::-1]]
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        "Subscribe now",
+        "Share this article",
+        "Follow us on Twitter",
+        "READ MORE: Another flood in the north",
+        "Photo: A. Person, Agency",
+        "Advertisement",
+        "© 2019 Some Paper. All rights reserved.",
+        "We use cookies to improve your browsing experience on our site, to show you offers and for other reasons.",
+        "Diese Seite verwendet Cookies, um Ihnen das beste Erlebnis zu bieten. Mit der Nutzung sind Sie einverstanden.",
+        "Lire la suite",
+        "责任编辑：某某",
+        "続きを読む",
+        '<a href="/1">ANOTHER STORY ALTOGETHER WITH A LONG TITLE</a>',
+    ],
+)
+def test_notices_and_linked_lines_go(notice: str) -> None:
+    assert filtered(paragraphs(FIRST, notice, SECOND, THIRD)) == [FIRST, SECOND, THIRD]
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "He said that sharing this was a mistake.",
+        "The cookies were baked with butter and sugar.",
+        "Comments from readers helped us.",
+        "Photographs of the flood were shown.",
+        "x",
+        f'<a href="/2">{FIRST[:-1]} indeed.</a>',
+    ],
+)
+def test_sentences_with_the_same_words_stay(sentence: str) -> None:
+    kept = filtered(paragraphs(FIRST, sentence, SECOND, THIRD))
+    assert len(kept) == 4 and kept[0] == FIRST
+
+
+def test_teasers_end_where_running_text_goes_on_and_comments_end_the_page() -> None:
+    teaser = '<p>Related articles</p>\n\n<h4><a href="/a">Title of another</a></h4>\n\n' + paragraphs(SECOND[::-1])
+    assert filtered(f"{paragraphs(FIRST, SECOND, THIRD)}\n\n{teaser}") == [FIRST, SECOND, THIRD]
+    more = paragraphs(FIRST + " Again.", SECOND + " Again.")
+    again = f"{paragraphs(FIRST, SECOND, THIRD)}\n\n<p>Read next</p>\n<p>Short teaser</p>\n\n{more}"
+    assert filtered(again) == [FIRST, SECOND, THIRD, FIRST + " Again.", SECOND + " Again."]
+    comments = f"<h3>2 Comments</h3>\n\n{more}"
+    assert filtered(f"{paragraphs(FIRST, SECOND, THIRD)}\n\n{comments}") == [FIRST, SECOND, THIRD]
+    # Where little stands before it, what follows is the page.
+    assert filtered(f"{paragraphs('Some words.')}\n\n{comments}")[-2:] == [FIRST + " Again.", SECOND + " Again."]
+
+
+def test_copies_labels_and_empty_headings_go() -> None:
+    minimal = (
+        "Breaking\nNovember 20\n\n<h1>The flood</h1>\n\n"
+        + paragraphs(FIRST, "A caption of the picture", SECOND, "A caption of the picture")
+        + "\n\n<h2>Nothing below</h2>\n\n<h2>The end</h2>\n\n"
+        + paragraphs(THIRD)
+        + "\n\n<h3>Newest</h3>"
+    )
+    assert filtered(minimal) == ["The flood", FIRST, "A caption of the picture", SECOND, "The end", THIRD]
+
+
+def test_listings_keep_their_links_and_nothing_is_emptied() -> None:
+    links = [f"Result number {n} of the long list" for n in range(30)]
+    assert filtered("\n".join(f'<a href="/{n}">{text}</a>' for n, text in enumerate(links))) == links
+    # All of it is of the kinds that go: then the rules do not know the page, and it stays.
+    notices = ["Subscribe now", "Share this", "Advertisement", "Some words"]
+    assert filtered("\n".join(notices)) == notices
+
+
+def test_code_and_tables_stay_as_they_are() -> None:
+    code = "def f(x):\n    return x &lt; 1\n\n\nread more\nread more"
+    kept = filtered(f"{paragraphs(FIRST)}\n<pre>{code}</pre>\nName\t\tSubscribe\n{paragraphs(SECOND)}")
+    assert (
+        "\n".join(kept)
+        == f"{FIRST}\ndef f(x):\n    return x < 1\n\n\nread more\nread more\nName\t\tSubscribe\n{SECOND}"
+    )
+
+
+@given(st.lists(st.text(alphabet="aZ .中\t<>&;/pre", max_size=30), max_size=12))
+def test_any_lines_come_through_whole_or_not_at_all(texts: list[str]) -> None:
+    """Text with markup characters, escaped as the serializer does, is given back; the filter only leaves lines out."""
+    escaped = [text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for text in texts]
+    lines = read_lines("\n".join(escaped))
+    assert [line.text for line in lines] == [text for text in texts if text.strip()]
+    before = [line.text for line in lines]
+    drop_boilerplate(lines)
+    kept = [line.text for line in lines if line.kept]
+    rest = iter(before)
+    assert all(text in rest for text in kept)
+    assert bool(kept) == bool(before)
+
+
+def test_pages_go_through_parser_and_filter() -> None:
+    page = (
+        "<html><body><nav><a href=/>Home</a></nav><main><h1>The flood</h1>"
+        "<figure><img alt=x><figcaption>Seen from above"
+        f"</figcaption></figure><p>{FIRST}</p><p>{SECOND}</p><div class='related'><p>{FIRST[::-1]}</p></div>"
+        f"<pre>a = 1\n  b</pre><table><tr><td>1</td><td>2</td></tr></table><p>{THIRD}</p></main></body></html>"
+    )
+    assert extract_html(page) == f"The flood\n\n{FIRST}\n\n{SECOND}\n\na = 1\n  b\n1\t\t2\n\n{THIRD}"
+    assert extract_html(page, main_content=False) == plain_text(page, [])
+    assert THIRD not in extract_html(page, skip=["p"])
+    # A page that is one of the skipped elements is not emptied.
+    inside = f"<html><body><div class='related'><p>{FIRST}</p></div></body></html>"
+    assert main_text(inside, [".related"]) == ""
+    assert extract_html(inside) == FIRST
+
+
+def test_depth_is_bounded_before_parsing() -> None:
+    check_complexity("<div>" * MAX_DEPTH)
+    with pytest.raises(TooComplex) as caught:
+        check_complexity("</p>" * 9_999 + "<div>" * (MAX_DEPTH + 1))
+    assert (caught.value.value, caught.value.limit) == (MAX_DEPTH + 1, MAX_DEPTH)
+    check_complexity("<div><p>a<br></div>" * MAX_DEPTH)
+
+
+@given(st.lists(st.sampled_from(["<div>", "</div>", "<p>", "</p>", "<br>", "< ", "x" * 900, "<b", "</"]), max_size=60))
+def test_the_quick_bound_is_never_below_the_depth(pieces: list[str]) -> None:
+    html = "".join(pieces)
+    assert _depth_bound(html) >= nesting_depth(html)
+
+
+def test_trafilatura_by_choice() -> None:
+    pytest.importorskip("trafilatura")
+    text = f"<p>{FIRST}</p><p>{SECOND}</p><p>{THIRD}</p>"
+    page = f"<html><body><nav><a href=/>Home</a></nav><article>{text}</article></body></html>"
+    assert extract_html(page, extractor="trafilatura") == f"{FIRST}\n{SECOND}\n{THIRD}"
+    with pytest.raises(ValueError, match="skip_elements"):
+        IngestConfig(extractor="trafilatura", skip_elements=["p"])
+    with pytest.raises(TooComplex):
+        extract_html("<div>" * 9_999, extractor="trafilatura")
