@@ -119,6 +119,7 @@ class RayPool:
         with suppress(Exception):  # of a cluster that is gone
             ray.shutdown()
         if self._folder:
+            _kill(self._folder)
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -132,6 +133,15 @@ def _connect(address: str) -> None:
         )
     except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise UserError(f"runner_address {address}: no Ray cluster answers there ({_first_line(error)})") from error
+
+
+def _kill(folder: str) -> None:
+    """Ray leaves the processes of a start that failed to their fate; they have its folder on their command line."""
+    for path in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
+        with suppress(OSError, ValueError):
+            for child in [int(number) for number in path.read_text().split()]:
+                if folder.encode() in Path(f"/proc/{child}/cmdline").read_bytes():
+                    os.kill(child, signal.SIGKILL)
 
 
 @contextmanager
