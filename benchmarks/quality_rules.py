@@ -80,7 +80,8 @@ def main() -> None:
     """Print a paragraph a family."""
     given = texts(sys.argv[1:])
     if not given:
-        sys.exit("name files of JSON lines with a field `text`, or set CRAWL2CHAT_MIRROR")
+        sys.stdout.write("no texts: name files of JSON lines with a field `text`, or set CRAWL2CHAT_MIRROR\n")
+        return
     say = sys.stdout.write
     for family, judge in peers().items():
         ours(family, given[:2])  # compiles
