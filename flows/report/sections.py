@@ -11,7 +11,7 @@ from flows.report.collect import Subject
 from flows.report.plots import Line, Plot, draw, draw_histogram
 
 Table = dict[str, Any]
-DATA_STAGES = ("ingest", "dedup", "quality", "decontaminate", "pii", "tokenize", "mix")
+DATA_STAGES = ("ingest", "dedup", "paragraphs", "quality", "decontaminate", "pii", "tokenize", "mix")
 
 
 class Figures:

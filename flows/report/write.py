@@ -14,6 +14,7 @@ from artifacts.audit.licences import licences_of
 from artifacts.errors import RunError
 from artifacts.graph import graph, mermaid
 from artifacts.store import Artifact, Store
+from flows.registry import TEXT
 from flows.report import corpus, quality, sections, training
 from flows.report.collect import Subject, subject_of
 from flows.report.lineage_svg import lineage_svg
@@ -110,7 +111,7 @@ def _tiles(about: Subject) -> list[tuple[str, str, str]]:
     stages = about.stages
     if "ingest" in stages and stages["ingest"].manifest.counts.rows_in:
         tiles.append(("records read", number(stages["ingest"].manifest.counts.rows_in), ""))
-    last = next((stages[s] for s in ("pii", "decontaminate", "quality", "dedup", "ingest") if s in stages), None)
+    last = next((stages[s] for s in TEXT if s in stages), None)
     if last is not None and last.manifest.counts.kept is not None:
         tiles.append(("documents kept", number(last.manifest.counts.kept), f"after {last.stage}"))
     if about.metrics("mix").get("tokens"):
