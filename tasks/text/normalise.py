@@ -22,14 +22,14 @@ def normalise(text: str) -> str:
     """
     if text.isascii():
         return " ".join(text.translate(_ASCII).split())
-    return " ".join(_separators().sub(" ", fold(text)).split())
+    return " ".join(separators().sub(" ", fold(text)).split())
 
 
 def fold(text: str) -> str:
     """NFKC, case folding, NFKC again, without default-ignorable characters (soft hyphens, joiners, selectors)."""
     if text.isascii():
         return text.casefold()
-    text = _ignorable().sub("", text)
+    text = ignorable().sub("", text)
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
@@ -95,11 +95,13 @@ def _ranges(codes: Iterable[int]) -> Ranges:
 
 
 @cache
-def _separators() -> re.Pattern[str]:
+def separators() -> re.Pattern[str]:
+    """A run of characters that are no letter, mark or number."""
     low, high = (character_class(part) for part in split_planes(marks()))
     return re.compile(f"(?:[^\\w{low}](?:(?<={_BELOW})|(?<![{high}]))|_)+")
 
 
 @cache
-def _ignorable() -> re.Pattern[str]:
+def ignorable() -> re.Pattern[str]:
+    """A run of default-ignorable characters."""
     return re.compile(f"{one_of(_classes()[1])}+")

@@ -101,14 +101,47 @@ def _unit_hashes(data: NDArray[np.uint8]) -> Hashes:
 
 @compiled
 def _ngram_hashes(hashes: Hashes, n: int) -> Hashes:
+    out = np.empty(len(hashes), dtype=np.uint64)
+    return out[: _write_ngrams(hashes, n, out)]
+
+
+@compiled
+def ngram_rows(units: Hashes, bounds: NDArray[np.uint64], n: int, out: Hashes, out_bounds: NDArray[np.int64]) -> None:
+    """`ngram_hashes` of many texts: row r's unit hashes are units[bounds[r, 0] : bounds[r, 1]], and `out` likewise."""
+    at = 0
+    for row in range(len(bounds)):
+        out_bounds[row, 0] = at
+        at += _write_ngrams(units[bounds[row, 0] : bounds[row, 1]], n, out[at:])
+        out_bounds[row, 1] = at
+
+
+@compiled
+def _write_ngrams(hashes: Hashes, n: int, out: Hashes) -> int:
+    # The inner loops run over n-grams, not over their units: so they fill the vector units.
     size = min(n, len(hashes))
     count = len(hashes) - size + 1 if size else 0
-    out = np.empty(count, dtype=np.uint64)
     for i in range(count):
-        value = _FOLD * np.uint64(size)
-        for j in range(size):
-            value = (value ^ hashes[i + j]) * _MIX_1
-            value ^= value >> _SHIFT
-        value *= _MIX_2
+        out[i] = _FOLD * np.uint64(size)
+    for j in range(size):
+        for i in range(count):
+            value = (out[i] ^ hashes[i + j]) * _MIX_1
+            out[i] = value ^ (value >> _SHIFT)
+    for i in range(count):
+        value = out[i] * _MIX_2
         out[i] = value ^ (value >> _SHIFT)
-    return out
+    return count
+
+
+@compiled
+def distinct_rows(hashes: Hashes, bounds: NDArray[np.int64], out: Hashes) -> int:
+    """Write the distinct values of many ascending rows one after the other; `bounds` becomes those of `out`."""
+    at = 0
+    for row in range(len(bounds)):
+        first, last = bounds[row, 0], bounds[row, 1]
+        bounds[row, 0] = at
+        for i in range(first, last):
+            if i == first or hashes[i] != hashes[i - 1]:
+                out[at] = hashes[i]
+                at += 1
+        bounds[row, 1] = at
+    return at
