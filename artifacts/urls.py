@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 DEFAULT_PORTS = {"http": "80", "https": "443", "ftp": "21"}
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -20,6 +20,8 @@ _REST = rf"(?:/(?:{_FIRST}(?:{_FIRST}|\.)*)?)+(?:\?(?:{_FIRST}|[./?])*)?"
 PLAIN = rf"{_SITE}(?::[1-9][0-9]{{3,4}})?{_REST}"
 PORTLESS = _SITE + _REST  # those of them that name no port
 
+_BACKSLASHED = re.compile(r"(?:https?|ftp):[\\/][^?#]*", re.IGNORECASE)
+_NO_NAME = re.compile(r"[\x00-\x20\x7f%/?#@:\[\]\\]")
 _PLACE = re.compile(
     r"([A-Za-z][A-Za-z0-9+.\-]*)://(?:[^/?#]*@)?(\[[^\]/?#]*\]|[^:/?#]*)(?::(\d*))?([/?#].*)?", re.DOTALL
 )
@@ -36,13 +38,17 @@ def strip_uri(value: str) -> str:
 def canonical_url(url: str) -> str:
     """The URL in the normal form of RFC 3986 section 6.2.2 and 6.2.3.
 
-    Scheme and host in lower case, the host as IDNA, no default port, dot segments removed, an empty path as `/`,
-    percent-encodings in upper case and decoded where they stand for unreserved characters, characters outside the
-    grammar encoded as UTF-8, no fragment. Query parameters keep their order. A URL that is not hierarchical (`file:`
+    Scheme and host in lower case, the host without percent-encodings and as IDNA, no default port, dot segments
+    removed, an empty path as `/`, percent-encodings in upper case and decoded where they stand for unreserved
+    characters, characters outside the grammar encoded as UTF-8, no fragment. A backslash before query and fragment of
+    a web address is a slash, as browsers and crawlers take it. Query parameters keep their order, and none is left
+    out: what `utm_source` or a session id may be is no matter of spelling. A URL that is not hierarchical (`file:`
     names of curated members, `dns:`) or cannot be parsed comes back stripped only; `file:` keeps its fragment, which
     names the member.
     """
     url = strip_uri(url)
+    if "\\" in url:
+        url = _BACKSLASHED.sub(lambda found: found[0].replace("\\", "/"), url)
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -53,12 +59,23 @@ def canonical_url(url: str) -> str:
         return url
     user = parts.netloc.rpartition("@")[0]
     authority = f"{user}@" if user else ""
-    authority += f"[{host}]" if ":" in host else idna(host)
+    authority += f"[{host}]" if ":" in host else idna(_decoded_host(host))
     if port is not None and str(port) != DEFAULT_PORTS.get(scheme):
         authority += f":{port}"
     path = _remove_dot_segments(_percent(parts.path)) or "/"
     query = f"?{_percent(parts.query)}" if "?" in url.partition("#")[0] else ""
     return f"{scheme}://{authority}{path}{query}"
+
+
+def _decoded_host(host: str) -> str:
+    """RFC 3986 section 3.2.2: a registered name may be percent-encoded UTF-8. As it is where that gives no name."""
+    if "%" not in host:
+        return host
+    try:
+        name = unquote(host, errors="strict")
+    except UnicodeDecodeError:
+        return host
+    return host if _NO_NAME.search(name) else name
 
 
 def without_user(url: str) -> str:
