@@ -162,6 +162,31 @@ def test_depth_is_bounded_before_parsing() -> None:
     check_complexity("<div><p>a<br></div>" * MAX_DEPTH)
 
 
+@pytest.mark.parametrize(
+    ("html", "what"),
+    [
+        ("<p>" * 200_001, "200001 elements"),
+        ("".join(f"<p><font size={n}>x" for n in range(251)), "251 formatting elements are open at once"),
+        ("<SELECT>" + "<oPtion>" * 10_001, "10001 options"),
+        (f"<p {' '.join(f'a{n}=x' for n in range(3_001))}>text", "an element with 3001 attributes"),
+        (f"<p {'/'.join(f'a{n}' for n in range(3_001))}>text", "an element with 3001 attributes"),
+    ],
+)
+def test_bombs_are_known_by_what_they_are_made_of(html: str, what: str) -> None:
+    with pytest.raises(TooComplex) as caught:
+        check_complexity(html)
+    assert str(caught.value) == what
+
+
+def test_large_pages_are_no_bombs() -> None:
+    check_complexity("<p>text</p>" * 200_000)
+    check_complexity("<p><b>x</b><i>y</i></p>" * 9_000)
+    check_complexity("<br>" * 400 + "<p><font size=1>x</font>" * 400)
+    check_complexity("<select>" + "<option>" * 10_000)
+    check_complexity(f"<p title='{'many words ' * 9_000}'>text</p><script>{'var a = 1; ' * 9_000}</script>")
+    check_complexity(f"<p>{'many words ' * 9_000}")
+
+
 @given(st.lists(st.sampled_from(["<div>", "</div>", "<p>", "</p>", "<br>", "< ", "x" * 900, "<b", "</"]), max_size=60))
 def test_the_quick_bound_is_never_below_the_depth(pieces: list[str]) -> None:
     html = "".join(pieces)
