@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +134,8 @@ def write_pages(folder: Path, pages: int, seed: int) -> list[Path]:
     """Four WARC files of generated pages, one of them of a curated host: words by Zipf's law, 440 a page, in lines."""
     chance = random.Random(seed)
     words = ["".join(chance.choices("etaoinshrdlucmfwypvbgk", k=chance.randint(2, 10))) for _ in range(20_000)]
-    weights = [1 / (rank + 3) for rank in range(len(words))]
-    lines = [" ".join(chance.choices(words, weights, k=8)) for _ in range(300)]
+    weights = list(accumulate(1 / (rank + 3) for rank in range(len(words))))
+    lines = [" ".join(chance.choices(words, cum_weights=weights, k=8)) for _ in range(300)]
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for part in range(4):
@@ -144,7 +145,9 @@ def write_pages(folder: Path, pages: int, seed: int) -> list[Path]:
             text: list[str] = []
             for number in range(pages // 4):
                 if number % 10 or not text:
-                    text = [" ".join(chance.choices(words, weights, k=20)).capitalize() + "." for _ in range(22)]
+                    text = [
+                        " ".join(chance.choices(words, cum_weights=weights, k=20)).capitalize() + "." for _ in range(22)
+                    ]
                 else:
                     text = [*text[:-1], "A line that the page before it does not have, and some words more."]
                 stream.write(_record(f"http://{host}/{number}.html", [*chance.sample(lines, 3), *text]))
