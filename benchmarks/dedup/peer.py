@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import datatrove.utils.hashes.xxhash as hashes
+import xxhash
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.dedup import (
     MinhashDedupBuckets,
@@ -36,6 +38,8 @@ def _cpu() -> float:
 def main(documents: Path, output: Path) -> None:
     """Run the steps one after the other."""
     logger.remove()
+    # datatrove 0.10.1 hands xxhash a str, which xxhash 4 takes no longer.
+    hashes.xxhash64 = lambda data: xxhash.xxh64_intdigest(data.encode())
     config = MinhashConfig()
 
     def reader() -> ParquetReader:
