@@ -69,13 +69,13 @@ def test_characters_that_change_one_another() -> None:
 
 
 @given(st.lists(st.one_of(MIXED, st.text(max_size=20)), min_size=1, max_size=6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_text(texts: list[str]) -> None:
     check(texts)
 
 
 @given(st.lists(MIXED, max_size=5), st.integers(1, 6), st.integers(1, 9))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_signed_columns_are_those_of_the_plain_definition(texts: list[str], n: int, count: int) -> None:
     signed = sign_column(column(list(texts)), n, count)
     assert signed.text_hash.astype("U32").tolist() == [text_hash(text, normalise(text)) for text in texts]
