@@ -34,7 +34,7 @@ REPEATED = 20  # lines of this length that were there before are a second copy: 
 
 _TAG = re.compile(r"<[^>]*>")
 _LINK_TAG = re.compile(r"<(/?)a\b[^>]*>")
-_SENTENCE_END = frozenset(".!?…:;。！？：；」』”\"'’)）]।؟")
+_SENTENCE_END = frozenset(".,!?…:;，。！？：；」』”\"'’)）]।؟")
 _FULL_STOP = (".", "。", "．", "।")
 
 
