@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from artifacts.reader import Shard
@@ -26,8 +25,7 @@ class SearchTask:
 
 def search_shard(task: SearchTask) -> tuple[Ints, Ints]:
     """(row within the table, number of the n-gram): each n-gram once a document, rows ascending."""
-    texts = task.shard.read(["text"]).column("text").combine_chunks()
-    rows, numbers = search(pc.fill_null(texts, ""), load_grams(task.grams))
+    rows, numbers = search(task.shard.read(["text"]).column("text"), load_grams(task.grams))
     return rows + task.shard.first_row, numbers
 
 
