@@ -39,12 +39,10 @@ NEEDS = {"ray": "ray", "dask": "distributed"}
 _pools: dict[int, ProcessPoolExecutor] = {}  # by the number of workers
 _clusters: dict[tuple[str, int | None, str | None], Pool] = {}  # by runner, workers and address
 
-Mapped = Callable[[Callable[[Item], Result], Sequence[Item]], Iterator[Result]]
-
 
 def shard_map(
     runner: RunnerName, workers: int | None, address: str | None = None, folder: Path | None = None
-) -> Mapped[Item, Result]:
+) -> Callable[[Callable[[Item], Result], Sequence[Item]], Iterator[Result]]:
     """A `tasks.stage.Mapper` over `workers` processes, threads or workers of a cluster (default: one a core of the
     machine or cluster); results come in item order. Nothing is started before there is a shard to work on.
 
@@ -73,7 +71,7 @@ def check_runner(runner: str) -> None:
         raise UserError(f"runner: {runner} needs an extra that is not installed: pip install 'crawl2chat[{runner}]'")
 
 
-def _over_threads(count: int) -> Mapped[Item, Result]:
+def _over_threads(count: int) -> Callable[[Callable[[Item], Result], Sequence[Item]], Iterator[Result]]:
     def mapped(function: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
         if len(items) <= 1 or count == 1:
             yield from map(function, items)
@@ -84,7 +82,7 @@ def _over_threads(count: int) -> Mapped[Item, Result]:
     return mapped
 
 
-def _over_processes(count: int) -> Mapped[Item, Result]:
+def _over_processes(count: int) -> Callable[[Callable[[Item], Result], Sequence[Item]], Iterator[Result]]:
     def mapped(function: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
         if len(items) <= 1 or count == 1:
             yield from map(function, items)
@@ -95,7 +93,9 @@ def _over_processes(count: int) -> Mapped[Item, Result]:
     return mapped
 
 
-def _over_cluster(runner: str, workers: int | None, address: str | None, folder: Path | None) -> Mapped[Item, Result]:
+def _over_cluster(
+    runner: str, workers: int | None, address: str | None, folder: Path | None
+) -> Callable[[Callable[[Item], Result], Sequence[Item]], Iterator[Result]]:
     def mapped(function: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
         if len(items) <= 1 or (workers == 1 and address is None):
             yield from map(function, items)
