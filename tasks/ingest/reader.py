@@ -105,11 +105,13 @@ class RecordReader:
         self._is_arc = is_arc
         self._max = max_record_bytes
         self._began = 0  # file offset of the record that is being read
+        self._inside = False  # a record
         self._reread = 0  # bytes of a plain file that were read a second time
 
     def __iter__(self) -> Iterator[Record | Damage]:
         stream = self._stream
         while True:
+            self._inside = False
             try:
                 self._skip_separators()
                 self._began = stream.offset()
@@ -117,6 +119,7 @@ class RecordReader:
                     if not stream.fill() and not stream.next_frame():
                         return
                     continue
+                self._inside = True
                 item: Record | Damage = self._record()
             except _Broken as broken:
                 item = self._pass_over(broken)
@@ -251,7 +254,7 @@ class RecordReader:
         return Damage(began, stream.offset(), broken.reason, broken.what)
 
     def _next_frame_after(self, error: FrameError) -> Damage:
-        began = self._began if self._stream.buffer else error.offset
+        began = self._began if self._inside else error.offset
         end = self._stream.resynchronise(error.offset)
         reason = "truncated_record" if error.truncated else "damaged_record"
         return Damage(min(began, error.offset), end, reason, error.message)

@@ -222,6 +222,13 @@ def test_a_length_beyond_the_limit_swallows_nothing(length: bytes, compress: boo
     assert read(b"".join(records)) == ["0", f"truncated_record {start}-{end}", "2"]
 
 
+def test_a_length_beyond_the_limit_before_a_broken_member() -> None:
+    """Found by breaking archives: nothing told of the record that was passed over when the next member broke off."""
+    first, second = (gzip.compress(Archive(gzip=False).add(f"http://e.org/{n}", page(n)).data, mtime=0) for n in (1, 2))
+    first = gzip.compress(zlib.decompress(first, 31).replace(b"Content-Length: ", b"Content-Length: 99999"), mtime=0)
+    assert read(first + second[:40]) == [f"truncated_record 0-{len(first) + 40}"]
+
+
 def test_a_plain_file_full_of_such_lengths_is_not_read_as_often() -> None:
     head = b"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: 99999999999\r\n\r\n"
     data = (head + b"x" * 1_000 + b"\r\n\r\n") * 2_000
