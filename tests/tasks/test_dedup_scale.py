@@ -161,9 +161,7 @@ def test_a_source_that_loses_almost_all_is_an_alarm(store: Store) -> None:
 
 def test_both_alarms_are_told_at_once(store: Store) -> None:
     table = make_documents(["one and the same page"] * 30)
-    with pytest.raises(
-        RunError, match=r"lose 29 of 30.*max_cluster_share.*; the source 'crawl' would lose 29 of"
-    ):
+    with pytest.raises(RunError, match=r"lose 29 of 30.*max_cluster_share.*; the source 'crawl' would lose 29 of"):
         dedup(store, table, max_cluster_documents=10, max_source_documents=10)
 
 
