@@ -166,7 +166,7 @@ EDITS: tuple[tuple[bytes, tuple[bytes, ...]], ...] = (
         (b"0", b"1", b"-1", b"9" * 8, b"9" * 14, b"9" * 40, b"0x20", b"12 ", b"", "٣".encode()),
     ),
     (rb"(?i)(?<=content-length: )\d+", (b"%d",)),
-    (rb"\d+(?=\n)", (b"%d", b"0", b"1000000")),  # the length in an ARC header, or a line of text
+    (rb"(?<!\d)\d{1,15}(?=\n)", (b"%d", b"0", b"1000000")),  # the length in an ARC header, or a line of text
     (rb"WARC/1\.\d", (b"WARC/0.17", b"WARC/0.18", b"WARC/9.9", b"warc/1.0")),
     (rb"(?<=WARC-Date:)[^\r]*", (b" 2026-13-45T99:99:99Z", b" yesterday", b"")),
     (rb"(?<=WARC-Target-URI:)[^\r]*", (b" <http://e.org/ \xff>", b"", b" http://[", b"\0")),
