@@ -34,7 +34,7 @@ WORTH_SECONDS = 0.05
 CHECKOUT = Path(__file__).resolve().parent.parent
 LIBRARIES = (
     "numpy", "pyarrow", "tokenizers", "transformers", "datasketch", "numba", "fastwarc", "resiliparse", "py3langid",
-    "fasttext-numpy2-wheel", "lz4",
+    "fasttext-numpy2-wheel", "lz4", "trafilatura", "phonenumbers",
 )  # fmt: skip
 
 

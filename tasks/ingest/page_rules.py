@@ -3,8 +3,7 @@
 Three places speak for a page: the `X-Robots-Tag` header and `<meta name="robots">` (Google's "Robots meta tag"
 specification; `noai` and `noimageai` are DeviantArt's additions, `tdm-reservation` is W3C's TDMRep), and links with
 `rel="license"` (HTML section 4.6.7.8; the header form is RFC 8288) or to a Creative Commons deed. They are found by
-searching bytes, not by parsing: most pages hold none of the words searched for, and are done after two searches of
-some 60 microseconds.
+searching bytes, not by parsing: most pages hold none of the words searched for, and are done after two searches.
 
 A page's licence is what the page says. It is never mixed with the licence of the source in a data manifest.
 """
