@@ -190,8 +190,9 @@ def input_datasets(artifact: Artifact) -> list[InputDataset]:
     """
     try:
         found = [part for part in parts(artifact) if part.kind not in ABOUT]
-        if any(part.kind == "documents" for part in found):  # the model beside documents is the tool that judged them
-            found = [part for part in found if part.name != "model"]
+        # What is no table beside documents (a model that judged them, an index of them) tells how they were made.
+        if any(part.kind == "documents" for part in found):
+            found = [part for part in found if part.schema is not None]
     except (OSError, RunError, UserError, pa.ArrowInvalid):
         namespace, name = name_of(artifact.store, artifact.folder, "")
         return [InputDataset(namespace, name)]

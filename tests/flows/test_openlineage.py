@@ -114,7 +114,10 @@ def test_statistics_are_those_of_the_manifest(ran: Any) -> None:
     artifact = Store(folder / "store").resolve("dedup@latest")
     done = next(e for e in of(found.events, "pipeline.dedup") if e["eventType"] == "COMPLETE")
     written = {dataset["name"].rpartition("/")[2]: dataset for dataset in done["outputs"]}
-    assert set(written) == {"data", "decisions", "pairs", "signatures"}
+    assert set(written) == {"data", "decisions", "pairs", "signatures", "index"}
+    files = [entry for name, entry in artifact.manifest.files.items() if name.startswith("index/")]
+    statistics = written.pop("index")["outputFacets"]["outputStatistics"]
+    assert (statistics["size"], statistics["fileCount"]) == (sum(entry.bytes for entry in files), len(files))
     row = records[0]["stages"][1]
     assert row["stage"] == "dedup"
     for table, dataset in written.items():
