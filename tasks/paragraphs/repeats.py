@@ -92,7 +92,8 @@ def find_repeats(task: RepeatTask) -> Repeats:
     often = sizes >= task.min_occurrences
     units = records["unit"][np.repeat(often, sizes)]
     group = np.repeat(np.arange(int(often.sum())), sizes[often])
-    places, firsts = np.load(task.place, mmap_mode="r"), np.load(task.first, mmap_mode="r")
+    places = np.load(task.place, mmap_mode="r", allow_pickle=False)
+    firsts = np.load(task.first, mmap_mode="r", allow_pickle=False)
     documents = np.searchsorted(firsts, units, side="right") - 1
     order = np.lexsort((units, places[documents], group))
     stays = np.concatenate([[True], group[order][1:] != group[order][:-1]]) if len(order) else np.empty(0, np.bool_)

