@@ -82,6 +82,8 @@ def lost(data: bytes, items: Sequence[Record | Damage], whole: Sequence[bytes], 
     records = {item.offset: item for item in items if isinstance(item, Record)}
     damages = {item.offset for item in items if isinstance(item, Damage)}
     for piece in whole:
+        if codec != "plain" and _frame_end(piece, 0, codec) != len(piece):
+            continue  # broken by itself, as the archive was given
         at = data.find(piece)
         while at >= 0:
             # One line end closes an ARC record. Where garbage follows, nothing proves its length.
