@@ -33,15 +33,19 @@ class Plan:
     Attributes:
         words: of every document.
         similarity: of a planted copy the place in `SIMILARITIES`, −1 for others.
+        zipf: words are as frequent as in a language (the k-th with a probability of some 1/k), so that shingles may
+            meet by chance and a tokenizer that remembers words gains by it; otherwise all are equally frequent, and
+            the planted similarities exact.
     """
 
     words: int
     base: Ints
     replaced: Ints
     similarity: Ints
+    zipf: bool = False
 
     @staticmethod
-    def make(documents: int, words: int, seed: int = 1) -> Plan:
+    def make(documents: int, words: int, seed: int = 1, zipf: bool = False) -> Plan:
         """12% near-copies in equal shares of `SIMILARITIES`, 2% exact ones, 1% in large clusters; rows in random
         order, so that copies lie anywhere."""
         near, exact, large = documents * 12 // 100, documents // 50, documents // 100
@@ -60,7 +64,7 @@ class Plan:
         base[first_large:] = first_large + (np.arange(large) // LARGE_CLUSTER) * LARGE_CLUSTER
         replaced[first_large:] = np.arange(large) % LARGE_CLUSTER % (words // 40)
         order = draw.permutation(documents)
-        return Plan(words, base[order], replaced[order], similarity[order])
+        return Plan(words, base[order], replaced[order], similarity[order], zipf)
 
     def jaccard(self, replaced: Ints | int) -> NDArray[np.float64]:
         """The exact similarity of a document and its copy with so many words replaced at the end."""
@@ -73,7 +77,11 @@ class Plan:
         place = np.arange(self.words, dtype=np.uint64)[None, :]
         own = place >= (self.words - self.replaced[rows]).astype(np.uint64)[:, None]
         owner = np.where(own, (rows + len(self.base))[:, None], self.base[rows][:, None]).astype(np.uint64)
-        numbers = _mixed(owner * np.uint64(1 << 20) + place) % np.uint64(VOCABULARY)
+        drawn = _mixed(owner * np.uint64(1 << 20) + place)
+        if self.zipf:
+            numbers = (VOCABULARY ** (drawn / 2.0**64)).astype(np.int64) - 1
+        else:
+            numbers = (drawn % np.uint64(VOCABULARY)).astype(np.int64)
         words = _vocabulary().take(pa.array(numbers.reshape(-1).astype(np.int32)))
         lists = pa.ListArray.from_arrays(pa.array(np.arange(len(rows) + 1, dtype=np.int32) * self.words), words)
         return pc.binary_join(lists, " ")

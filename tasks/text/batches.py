@@ -16,7 +16,22 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.text.compiled import compiled
-from tasks.text.folding import ASSIGNED, LARGEST_GROWTH, Bytes, folding
+from tasks.text.folding import (
+    ASSIGNED,
+    DROPPED,
+    FIRST_CLASS,
+    IN_SPACELESS,
+    IS_MARK,
+    KIND,
+    LARGEST_GROWTH,
+    LAST_CLASS,
+    LETTER,
+    SEPARATOR,
+    SPELLED,
+    UNKNOWN,
+    Bytes,
+    folding,
+)
 from tasks.text.normalise import normalise
 from tasks.text.segment import spaced
 from tasks.text.shingles import Hashes, ngram_hashes, unit_hashes
@@ -102,9 +117,20 @@ def _cut(offsets: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
 _0, _1, _2, _3, _4, _6, _12, _18 = (np.uint64(n) for n in (0, 1, 2, 3, 4, 6, 12, 18))
 _OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 _MIX_1, _MIX_2, _33 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53), np.uint64(33)
+_OFFSET_32, _PRIME_32, _LOW_32 = np.uint64(2166136261), np.uint64(16777619), np.uint64(0xFFFFFFFF)
+_SIGN = np.uint64(0xFFFFFF00)
 _SPACE = np.uint8(32)
 _END = np.uint64(ASSIGNED)
 _LOW = np.uint64(0x3F)
+_NOT_ASCII = np.uint8(128)
+
+# The parts of an entry of the table, as numbers of its own type.
+_LETTER, _SEPARATOR, _DROPPED, _SPELLED, _UNKNOWN = (
+    np.uint32(kind) for kind in (LETTER, SEPARATOR, DROPPED, SPELLED, UNKNOWN)
+)
+_KIND, _CLASS = np.uint32(KIND), np.uint32(255)
+_IN_SPACELESS, _IS_MARK = np.uint32(IN_SPACELESS), np.uint32(IS_MARK)
+_FIRST_CLASS, _LAST_CLASS = np.uint32(FIRST_CLASS), np.uint32(LAST_CLASS)
 
 
 @compiled
@@ -164,7 +190,7 @@ def _read_text(
     i = begin
     while i < end:
         byte = data[i]
-        if byte < np.uint8(128):
+        if byte < _NOT_ASCII:
             # No branch: all is written down at every byte, and the places move on only where it was needed.
             letter = ascii[byte]
             normal[at], units[k] = letter, value
@@ -175,47 +201,29 @@ def _read_text(
             inside = is_letter
             i += _1
             continue
-        if i > begin and data[i - _1] < np.uint8(128):
+        if i > begin and data[i - _1] < _NOT_ASCII:
             last = np.uint32(0)
         code, width = _decode(data, i, end)
         if width == _0 or code >= np.uint64(len(entries)):
             return start, first, False
         entry = entries[code]
-        kind = entry & np.uint32(7)
-        class_ = (entry >> np.uint32(5)) & np.uint32(255)
-        if kind == np.uint32(4) or (class_ != np.uint32(0) and last > class_):
+        kind = entry & _KIND
+        if kind == _UNKNOWN or _out_of_order(entry, last):
             return start, first, False
-        if kind != np.uint32(2):
-            last = (entry >> np.uint32(13)) & np.uint32(255)
-        if kind == np.uint32(0):
-            at, k, value, lone = _put(data, i, width, entry, normal, at, units, k, value, inside, lone)
-            inside = _1
-        elif kind == np.uint32(1):
-            normal[at], units[k] = _SPACE, value
-            at += inside
-            k += inside
-            value, inside, lone = _OFFSET, _0, False
-        elif kind == np.uint32(3):
+        if kind != _DROPPED:
+            last = (entry >> _LAST_CLASS) & _CLASS
+        if kind == _LETTER:
+            at, k, value, inside, lone = _put(data, i, width, entry, normal, at, units, k, value, inside, lone)
+        elif kind == _SEPARATOR:
+            at, k, value, inside, lone = _part(normal, at, units, k, value, inside)
+        elif kind == _SPELLED:
             place = np.uint64(places[code])
-            stop = place + np.uint64(spellings[place]) + _1
-            place += _1
-            while place < stop:
-                if spellings[place] == _SPACE:
-                    normal[at], units[k] = _SPACE, value
-                    at += inside
-                    k += inside
-                    value, inside, lone = _OFFSET, _0, False
-                    place += _1
-                    continue
-                code, size = _decode(spellings, place, stop)
-                at, k, value, lone = _put(
-                    spellings, place, size, entries[code], normal, at, units, k, value, inside, lone
-                )
-                inside = _1
-                place += size
+            at, k, value, inside, lone = _spell(
+                spellings, place, entries, normal, at, units, k, value, inside, lone
+            )  # fmt: skip
         i += width
         # The path above knows nothing of lone characters: a letter of it begins a unit of its own.
-        if lone and i < end and data[i] < np.uint8(128):
+        if lone and i < end and data[i] < _NOT_ASCII:
             if ascii[data[i]] != _SPACE:
                 units[k] = value
                 k += _1
@@ -227,6 +235,51 @@ def _read_text(
     elif at > start:
         at -= _1
     return at, k, True
+
+
+@compiled
+def _out_of_order(entry: np.uint32, last: np.uint32) -> bool:
+    """Whether this mark would have to change places with the one before it."""
+    class_ = (entry >> _FIRST_CLASS) & _CLASS
+    return class_ != np.uint32(0) and last > class_
+
+
+@compiled
+def _part(
+    normal: Bytes, at: np.uint64, units: Hashes, k: np.uint64, value: np.uint64, inside: np.uint64
+) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64, bool]:
+    """End the open unit, if there is one, with a space."""
+    normal[at], units[k] = _SPACE, value
+    return at + inside, k + inside, _OFFSET, _0, False
+
+
+@compiled
+def _spell(
+    spellings: Bytes,
+    place: np.uint64,
+    entries: NDArray[np.uint32],
+    normal: Bytes,
+    at: np.uint64,
+    units: Hashes,
+    k: np.uint64,
+    value: np.uint64,
+    inside: np.uint64,
+    lone: bool,
+) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64, bool]:
+    """Write down what a character becomes that becomes others."""
+    stop = place + np.uint64(spellings[place]) + _1
+    place += _1
+    while place < stop:
+        if spellings[place] == _SPACE:
+            at, k, value, inside, lone = _part(normal, at, units, k, value, inside)
+            place += _1
+        else:
+            code, width = _decode(spellings, place, stop)
+            at, k, value, inside, lone = _put(
+                spellings, place, width, entries[code], normal, at, units, k, value, inside, lone
+            )
+            place += width
+    return at, k, value, inside, lone
 
 
 @compiled
@@ -242,10 +295,10 @@ def _put(
     value: np.uint64,
     inside: np.uint64,
     lone: bool,
-) -> tuple[np.uint64, np.uint64, np.uint64, bool]:
+) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64, bool]:
     """Write a letter down: it goes on with the open unit, or ends it and begins another."""
-    spaceless = (entry & np.uint32(8)) != np.uint32(0)
-    if not (lone and (entry & np.uint32(16)) != np.uint32(0)):
+    if not (lone and (entry & _IS_MARK) != np.uint32(0)):
+        spaceless = (entry & _IN_SPACELESS) != np.uint32(0)
         if inside and (lone or spaceless):
             units[k] = value
             k += _1
@@ -255,7 +308,58 @@ def _put(
         normal[at] = source[j]
         value = (value ^ np.uint64(source[j])) * _PRIME
         at += _1
-    return at, k, value, lone
+    return at, k, value, _1, lone
+
+
+@compiled
+def describe_units(
+    normal: Bytes,
+    bounds: Bounds,
+    entries: NDArray[np.uint32],
+    words: NDArray[np.uint32],
+    sizes: NDArray[np.int32],
+    lone: NDArray[np.bool_],
+) -> np.uint64:
+    """How many units normal forms have, having written down of each: fastText's hash of its bytes (FNV-1a of 32 bits,
+    over signed characters), its characters, and whether it is of a script without spaces."""
+    k = _0
+    for row in range(len(bounds)):
+        i, end = bounds[row, 0], bounds[row, 1]
+        value, size, alone = _OFFSET_32, 0, False
+        while i < end:
+            byte = normal[i]
+            if byte == _SPACE:
+                words[k], sizes[k], lone[k] = np.uint32(value), size, alone
+                k += _1
+                value, size, alone = _OFFSET_32, 0, False
+                i += _1
+                continue
+            code, width = np.uint64(byte), _1
+            if byte >= _NOT_ASCII:
+                code, width = _decode(normal, i, end)
+            if alone or byte >= _NOT_ASCII:
+                entry = entries[code] if width != _0 else np.uint32(0)
+                if not (alone and (entry & _IS_MARK) != np.uint32(0)):
+                    spaceless = (entry & _IN_SPACELESS) != np.uint32(0)
+                    if size and (alone or spaceless):
+                        words[k], sizes[k], lone[k] = np.uint32(value), size, alone
+                        k += _1
+                        value, size = _OFFSET_32, 0
+                    alone = spaceless
+            for j in range(i, i + width):
+                value = _with_signed(value, normal[j])
+            size += 1
+            i += width
+        if size:
+            words[k], sizes[k], lone[k] = np.uint32(value), size, alone
+            k += _1
+    return k
+
+
+@compiled
+def _with_signed(value: np.uint64, byte: np.uint8) -> np.uint64:
+    one = np.uint64(byte)
+    return ((value ^ (one | _SIGN if byte >= _NOT_ASCII else one)) * _PRIME_32) & _LOW_32
 
 
 @compiled
