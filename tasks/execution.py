@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache, lru_cache
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from pydantic import BaseModel
 
 from artifacts.audit.blocklist import blocklist_source
 from artifacts.audit.licences import licences_in
-from artifacts.digest import content_digest, digest_file, recipe_digest
+from artifacts.digest import content_digest, digest_files, recipe_digest
 from artifacts.drafts import Draft
 from artifacts.errors import AccountError, RunError, UserError
 from artifacts.exchange.card import write_card
@@ -164,7 +164,7 @@ def execute(
         manifest = _manifest(context, draft, summary)
         manifest.run = _run_block(store, stage.name, run_id, started, time.monotonic() - began)
         write_card(draft.folder, manifest, licences_in(store, manifest))
-        manifest.files = _describe_files(draft.folder)
+        manifest.files |= _describe_files(draft.folder, only="README.md")
         artifact = store.commit(draft, manifest, force=force)
     return Outcome(stage.name, artifact, False, time.monotonic() - began, shards.found)
 
@@ -184,21 +184,31 @@ def _run_block(store: Store, stage: str, run_id: str | None, started: str, secon
 def check_contents(inputs: Inputs) -> None:
     """Raise `RunError` if a file of an input is not what its manifest says: a damaged table may well be readable, and
     what was made of it would carry the recipe of the whole one. Reads all bytes: some gigabyte a second."""
+    stated: dict[Path, tuple[Artifact, str, str]] = {}
     for artifact in {a.folder: a for artifacts in inputs.values() for a in artifacts}.values():
-        root = artifact.local()
         for name, entry in artifact.manifest.files.items():
-            path = root / name
+            path = artifact.local() / name
             if not path.is_file():
                 raise _damaged(artifact, name, "is missing")
-            status = path.stat()
-            if _digest_of(str(path), status.st_size, status.st_mtime_ns, status.st_ino) != entry.sha256:
-                raise _damaged(artifact, name, "is damaged: its bytes are not those that were committed")
+            stated[path] = artifact, name, entry.sha256
+    found = _digests(list(stated))
+    for path, (artifact, name, digest) in stated.items():
+        if found[path] != digest:
+            raise _damaged(artifact, name, "is damaged: its bytes are not those that were committed")
 
 
-@lru_cache(maxsize=4096)
-def _digest_of(path: str, _size: int, _changed: int, _inode: int) -> str:
-    """Several stages of a run read the same artifact."""
-    return digest_file(path)
+# Several stages of a run read the same artifact. A file is known again by its size, time and inode.
+_known: dict[tuple[str, int, int, int], str] = {}
+
+
+def _digests(paths: Sequence[Path]) -> dict[Path, str]:
+    keys = {}
+    for path in paths:
+        status = path.stat()
+        keys[path] = (str(path), status.st_size, status.st_mtime_ns, status.st_ino)
+    fresh = [path for path in paths if keys[path] not in _known]
+    _known.update(zip((keys[path] for path in fresh), digest_files(fresh), strict=True))
+    return {path: _known[key] for path, key in keys.items()}
 
 
 def _damaged(artifact: Artifact, file: str, what: str) -> RunError:
@@ -297,13 +307,12 @@ def _manifest(context: StageContext, draft: Draft, summary: Summary) -> Manifest
     )
 
 
-def _describe_files(folder: Path) -> dict[str, FileEntry]:
+def _describe_files(folder: Path, only: str = "*") -> dict[str, FileEntry]:
+    paths = sorted(path for path in folder.rglob(only) if path.is_file())
     entries = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path, digest in zip(paths, digest_files(paths), strict=True):
         rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
-        entries[str(path.relative_to(folder))] = FileEntry(
-            sha256=digest_file(path), bytes=path.stat().st_size, rows=rows
-        )
+        entries[str(path.relative_to(folder))] = FileEntry(sha256=digest, bytes=path.stat().st_size, rows=rows)
     return entries
 
 
