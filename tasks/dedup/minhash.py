@@ -90,18 +90,20 @@ def _minima_rows(
 
 @compiled
 def _minima(mixed: Signature, a: Signature, b: Signature, out: Any) -> None:
-    # Two permutations at a time, over all hashes: their minima stay in registers, and the loop stores nothing.
-    # Against permutations in the inner loop: 3.9 instead of 6.3 microseconds for 400 hashes and 112 permutations.
+    # Two permutations at a time, over all hashes: their minima stay in registers, and the loop stores nothing. Against
+    # permutations in the inner loop, 6.9 instead of 10.0 microseconds for 400 hashes and 112 permutations. Indices, not
+    # `for h in mixed`: an iterator's stride is not known to be four bytes, and gathering takes 32 microseconds.
     for p in range(0, len(out) - 1, 2):
         a0, b0, a1, b1 = a[p], b[p], a[p + 1], b[p + 1]
         least0 = least1 = np.uint32(0xFFFFFFFF)
-        for h in mixed:
+        for i in range(len(mixed)):
+            h = mixed[i]
             least0 = min(least0, np.uint32(np.uint32(a0 * h) + b0))
             least1 = min(least1, np.uint32(np.uint32(a1 * h) + b1))
         out[p], out[p + 1] = least0, least1
     if len(out) % 2:
         a0, b0 = a[-1], b[-1]
         least0 = np.uint32(0xFFFFFFFF)
-        for h in mixed:
-            least0 = min(least0, np.uint32(np.uint32(a0 * h) + b0))
+        for i in range(len(mixed)):
+            least0 = min(least0, np.uint32(np.uint32(a0 * mixed[i]) + b0))
         out[-1] = least0
