@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import fsspec
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -233,6 +232,8 @@ def _expand(entries: Sequence[str]) -> Iterator[str]:
 
 
 def _expand_url(pattern: str) -> list[str]:
+    import fsspec
+
     require_network(pattern)
     try:
         fs, path = fsspec.core.url_to_fs(revealed(pattern))

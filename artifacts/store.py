@@ -15,9 +15,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import fsspec
+from typing import Any, BinaryIO
 
 from artifacts.digest import SHORT
 from artifacts.drafts import Draft, exclusive, open_draft
@@ -88,12 +86,23 @@ class Store:
         whole = text if text.endswith("://") else text.rstrip("/") or "/"
         # What is shown and recorded; a store opened by it, in this process, has the credentials again.
         self.url: str = hidden(whole) if self.remote else whole
-        self.fs: Any
-        try:
-            self.fs, self.root = fsspec.core.url_to_fs(whole)
-        except (ImportError, ValueError) as error:
-            raise UserError(f"store {self.url!r}: {redact_text(str(error))}") from None
-        self.root = str(self.root).rstrip("/") or ("" if self.remote else "/")
+        if self.remote:
+            import fsspec
+
+            try:
+                self.fs, root = fsspec.core.url_to_fs(whole)
+            except (ImportError, ValueError) as error:
+                raise UserError(f"store {self.url!r}: {redact_text(str(error))}") from None
+            self.root = str(root).rstrip("/")
+        else:
+            self.root = whole
+
+    @cached_property
+    def fs(self) -> Any:
+        """The fsspec file system. Reading a local store does without: the import is a fifth of a command's start."""
+        from fsspec.implementations.local import LocalFileSystem
+
+        return LocalFileSystem()
 
     # --- paths and small files
 
@@ -103,14 +112,17 @@ class Store:
     def _full(self, relative: str) -> str:
         return f"{self.root}/{relative}"
 
+    def _open(self, relative: str) -> AbstractContextManager[BinaryIO]:
+        where = self._full(relative)
+        return self.fs.open(where, "rb") if self.remote else open(where, "rb")
+
     def read_bytes(self, relative: str) -> bytes:
         """A small file. Raises `UserError` if it is not there."""
         try:
-            with self.fs.open(self._full(relative), "rb") as stream:
-                data: bytes = stream.read()
+            with self._open(relative) as stream:
+                return stream.read()
         except FileNotFoundError as error:
             raise UserError(f"{self.join(relative)}: no such file in the store") from error
-        return data
 
     def read_text(self, relative: str) -> str:
         return self.read_bytes(relative).decode("utf8", errors="replace")
@@ -122,7 +134,7 @@ class Store:
             OSError: it cannot be read (`FileNotFoundError` if it is not there).
         """
         found, size = hashlib.sha256(), 0
-        with self.fs.open(self._full(relative), "rb") as stream:
+        with self._open(relative) as stream:
             while block := stream.read(2**22):
                 found.update(block)
                 size += len(block)
@@ -130,6 +142,10 @@ class Store:
 
     def walk(self, relative: str) -> list[str]:
         """Paths of all files below a folder of the store, relative to that folder, sorted."""
+        if not self.remote:
+            above = self._full(relative)
+            found = os.walk(above, followlinks=True)
+            return sorted(os.path.relpath(os.path.join(at, name), above) for at, _, names in found for name in names)
         self.fs.invalidate_cache()
         top = self._full(relative).strip("/") + "/"
         return sorted(str(path).lstrip("/").removeprefix(top) for path in self.fs.find(self._full(relative)))
@@ -161,16 +177,20 @@ class Store:
     def remove(self, relative: str) -> None:
         """Delete a small file that is no part of an artifact; one that is not there is gone already."""
         with suppress(FileNotFoundError):
-            self.fs.rm_file(self._full(relative))
+            self.fs.rm_file(self._full(relative)) if self.remote else os.remove(self._full(relative))
 
     def holds(self, relative: str) -> bool:
-        return bool(self.fs.exists(self._full(relative)))
+        where = self._full(relative)
+        return bool(self.fs.exists(where)) if self.remote else os.path.exists(where)
 
     def list_dir(self, relative: str) -> list[str]:
         """Names in a folder of the store, sorted; none if the folder is not there."""
-        self.fs.invalidate_cache()
+        where = self._full(relative) if relative else self.root
         try:
-            entries = self.fs.ls(self._full(relative) if relative else self.root, detail=False)
+            if not self.remote:
+                return sorted(os.listdir(where))
+            self.fs.invalidate_cache()
+            entries = self.fs.ls(where, detail=False)
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted({str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries})

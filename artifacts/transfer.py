@@ -31,8 +31,6 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-import fsspec
-
 from artifacts.redaction import credentials, revealed
 from artifacts.throttle import THROTTLE, Limits
 
@@ -217,6 +215,8 @@ def _length(headers: Any) -> int | None:
 
 
 def _attempt_fsspec(url: str, part: _Copy, limits: Limits) -> None:
+    import fsspec
+
     host = urlsplit(url).netloc.rpartition("@")[2]
     THROTTLE.request(host, limits)
     fs, path = fsspec.core.url_to_fs(revealed(url))

@@ -5,21 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import RunError, UserError
-from artifacts.store import Artifact, Store
+from flows.screen import Screen, plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from artifacts.store import Artifact, Store
 
 # A pipe has no width: what is cut there is lost to whoever reads it.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+out = Screen(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 
-def stage_line(errors: Console) -> Callable[[dict[str, Any]], None]:
+def stage_line(errors: Screen) -> Callable[[dict[str, Any]], None]:
     """A listener that prints one line a finished stage."""
 
     def line(row: dict[str, Any]) -> None:
@@ -35,11 +35,13 @@ def stage_line(errors: Console) -> Callable[[dict[str, Any]], None]:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = ()) -> None:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, justify="right" if column in numbers else "left", no_wrap=column != "because")
     for row in rows:
-        table.add_row(*("" if value is None else Text(str(value)) for value in row))
+        table.add_row(*("" if value is None else plain(str(value)) for value in row))
     out.print(table)
 
 
@@ -95,14 +97,16 @@ def artifact_table(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def manifest_text(manifest: Mapping[str, Any]) -> None:
+    import yaml
+
     sys.stdout.write(yaml.safe_dump(dict(manifest), sort_keys=False, allow_unicode=True, width=120))
 
 
 def verify_text(found: Mapping[str, Any]) -> None:
     for problem in found["problems"]:
-        out.print(Text(f"{problem['artifact']}  {problem['file']}: {problem['problem']}"))
+        out.print(plain(f"{problem['artifact']}  {problem['file']}: {problem['problem']}"))
     for note in found["notes"]:
-        out.print(Text(f"note: {note['file']}: {note['problem']}"))
+        out.print(plain(f"note: {note['file']}: {note['problem']}"))
     said = "no problems" if found["ok"] else f"{len(found['problems'])} problems"
     entries = found["chain"]["entries"]
     runs = f"a run chain of {entries} entries" if entries else "no run chain yet"
@@ -111,7 +115,7 @@ def verify_text(found: Mapping[str, Any]) -> None:
 
 def why_text(found: Mapping[str, Any]) -> None:
     for document in found["documents"]:
-        out.print(Text(f"{document['doc_id']}  {document['url']}{_taken_down(document)}", style="bold"))
+        out.print(plain(f"{document['doc_id']}  {document['url']}{_taken_down(document)}", style="bold"))
         for step in document["fate"]:
             fate = "kept" if step["kept"] else "dropped"
             reason = "" if step["reason"] == fate else step["reason"] or ""
@@ -122,19 +126,19 @@ def why_text(found: Mapping[str, Any]) -> None:
                 parts.append(f"threshold {step['threshold']:.4f}")
             if step["detail"]:
                 parts.append(str(step["detail"]))
-            out.print(Text("  ".join(parts)))
+            out.print(plain("  ".join(parts)))
 
 
 def trace_text(found: Mapping[str, Any]) -> None:
     for document in found["documents"]:
-        out.print(Text(f"{_traced(document)}{_taken_down(document)}", style="bold"))
+        out.print(plain(f"{_traced(document)}{_taken_down(document)}", style="bold"))
     if found["sequences"]:
         out.print(f"in {found['sequences']} training sequences")
     if found["models"]:
         columns = ("artifact", "stage", "first_step", "last_step", "tokens")
         model_table(found["models"], columns)
     for source in found["sources"]:
-        out.print(Text("  ".join(f"{key}: {value}" for key, value in source.items() if value is not None)))
+        out.print(plain("  ".join(f"{key}: {value}" for key, value in source.items() if value is not None)))
 
 
 def _traced(document: Mapping[str, Any]) -> str:
@@ -162,7 +166,7 @@ def model_table(models: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> 
     _table(columns, [[row[name] for name in columns] for row in rows], ("first_step", "last_step", "tokens"))
 
 
-def write_run_report(store: Store, run: str, errors: Console) -> str | None:
+def write_run_report(store: Store, run: str, errors: Screen | Console) -> str | None:
     """The report of a run, in the store. A report that cannot be made never undoes the run: it says so."""
     try:
         return write_report_of(store, run, None)

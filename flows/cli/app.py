@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
-from rich.console import Console
 
 from artifacts.errors import UserError
-from artifacts.store import Store
+from flows.screen import Screen
+
+if TYPE_CHECKING:
+    from artifacts.store import Store
 
 # The help lists commands as a newcomer meets them, not as their modules are imported.
 ORDER = (
@@ -39,7 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # Messages are not folded at the width of a pipe: a path that is cut in two names nothing.
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+errors = Screen(stderr=True, highlight=False, soft_wrap=True)
 
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="CRAWL2CHAT_STORE", help="Path or fsspec URL of the store", metavar="STORE")
@@ -57,6 +59,8 @@ def place_of(url: str) -> Store:
     """The store at `url`, which may still be empty."""
     if not url:
         raise UserError("--store (or CRAWL2CHAT_STORE) is empty; it is a path or a URL")
+    from artifacts.store import Store
+
     store = Store(url)
     if not store.remote and os.path.lexists(store.root) and not os.path.isdir(store.root):
         raise UserError(f"{store.url}: a store is a folder, and this is none")

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from flows import show
 from flows.cli.app import STORE, JsonOption, StoreOption, app, existing, print_json
+from flows.screen import plain
 
 SHOWN = 5  # examples, to a person; --json has up to --limit
 LONGEST = 60  # characters of a value
@@ -84,7 +84,7 @@ def _section(name: str, lines: Sequence[str]) -> None:
 
 
 def _line(text: str) -> None:
-    show.out.print(Text(text))
+    show.out.print(plain(text))
 
 
 def _contents(entries: Sequence[Mapping[str, str]]) -> str:

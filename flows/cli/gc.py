@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from artifacts.errors import UserError
 from flows import show
 from flows.cli.app import STORE, JsonOption, StoreOption, app, place_of, print_json
+from flows.screen import plain
 
 # Where `publish` writes: here, or in the checkout.
 PUBLISHED = Path("data_manifests/published")
@@ -65,11 +65,11 @@ def gc_text(found: Mapping[str, Any]) -> None:
     if found["artifacts"]:
         show._table(columns, [[row[name] for name in columns] for row in found["artifacts"]], ("bytes",))
     for left in found["leftovers"]:
-        show.out.print(Text(f"{left['path']}  {left['bytes']}  {left['because']}"))
+        show.out.print(plain(f"{left['path']}  {left['bytes']}  {left['because']}"))
     for problem in found["problems"]:
-        show.out.print(Text(f"nothing can be removed: {problem}"))
+        show.out.print(plain(f"nothing can be removed: {problem}"))
     if found["unrecorded"]:
-        show.out.print(Text(f"kept, though no recorded run names them: {', '.join(found['unrecorded'])}"))
+        show.out.print(plain(f"kept, though no recorded run names them: {', '.join(found['unrecorded'])}"))
     count = (
         f"{len(found['artifacts'])} artifacts and {len(found['leftovers'])} leftovers, {found['bytes'] / 1e6:.1f} MB"
     )

@@ -7,15 +7,15 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from artifacts.errors import UserError
-from artifacts.store import Artifact, Store
 from flows import show
 from flows.cli.app import STORE, JsonOption, StoreOption, app, existing, print_json
+from flows.screen import plain
 
 if TYPE_CHECKING:
     from artifacts.graph import Graph
+    from artifacts.store import Artifact, Store
 
 RUN = re.compile(r"latest|\d{8}-\d{6}(-[0-9a-f]*)?")
 
@@ -95,7 +95,7 @@ def lineage_text(found: Graph) -> None:
         style = "bold" if node.focus else "dim" if node.kind == "source" else ""
         for number, line in enumerate(lines or ["made from nothing"]):
             head = (where.get(node.id, ""), names[node.id]) if number == 0 else ("", "")
-            show.out.print(Text(f"{head[0]:<5}  {head[1]:<{width}}  {line}", style=style))
+            show.out.print(plain(f"{head[0]:<5}  {head[1]:<{width}}  {line}", style=style))
 
 
 def _directions(found: Graph, focus: str) -> dict[str, str]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from artifacts.errors import UserError
-from artifacts.store import Store
 from flows import show
 from flows.cli.app import (
     STORE,
@@ -21,7 +20,10 @@ from flows.cli.app import (
     place_of,
     print_json,
 )
-from flows.records import RunRecord, start_record
+
+if TYPE_CHECKING:
+    from artifacts.store import Store
+    from flows.records import RunRecord
 
 
 @app.command()
@@ -36,6 +38,7 @@ def run(
     """Run a pipeline, reusing what is there."""
     from flows.config import load_pipeline
     from flows.planning import check_refs, check_sources, select
+    from flows.records import start_record
     from flows.server import prefect_api
 
     pipeline, place = load_pipeline(config, overrides or [], to_run=True), place_of(store)
@@ -75,6 +78,7 @@ def stage(
     """Run one stage, on given artifacts or on those that the config has made."""
     from flows.config import load_pipeline
     from flows.planning import inputs_for
+    from flows.records import start_record
     from flows.registry import BY_NAME
     from flows.server import prefect_api
     from flows.waiting import wait_for_rankings

@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from artifacts.errors import RunError, UserError
-from artifacts.store import Store
 from flows import show
 from flows.cli.app import STORE, JsonOption, SetOption, StoreOption, app, errors, existing, print_json
+from flows.screen import plain
+
+if TYPE_CHECKING:
+    from artifacts.store import Store
 
 SHOWN = 20  # of each list, to a person; --json has all
 
@@ -114,10 +116,10 @@ def takedown_text(found: Mapping[str, Any]) -> None:
     show.out.print(f"{len(held)} pages in artifacts, {len(found['documents']) - len(held)} that were dropped before")
     _list(found["documents"], lambda d: f"{d['doc_id']}  {d['url']}" + ("" if d["held"] else f"  ({d['reason']})"))
     for entry in found["unmatched"]:
-        show.out.print(Text(f"  names no page of this store: {entry}"))
+        show.out.print(plain(f"  names no page of this store: {entry}"))
     if found["artifacts"]:
         show.out.print(
-            Text(f"artifacts that hold them, or were made from one that does: {', '.join(found['artifacts'])}")
+            plain(f"artifacts that hold them, or were made from one that does: {', '.join(found['artifacts'])}")
         )
     if found["models"]:
         show.model_table(found["models"], ("artifact", "first_step", "last_step", "tokens"))
@@ -130,15 +132,15 @@ def takedown_text(found: Mapping[str, Any]) -> None:
         show.out.print("similar pages under other URLs, which stay unless they are listed too:")
         _list(found["copies"], lambda d: f"{d['doc_id']}  {d['url']}  (like {d['of']}{_similarity(d)})")
     verb = "would be in" if found["dry_run"] else "lifted from" if found["lifted"] else "written to"
-    show.out.print(Text(f"{verb} {found['blocklist']} ({found['entries']} entries)"))
+    show.out.print(plain(f"{verb} {found['blocklist']} ({found['entries']} entries)"))
     about = found["config"]
     if found["rebuild"]:
         source = f", as run {about['run']} had it" if about["run"] else ""
         words = " ".join(f"--set {override}" for override in about["overrides"])
-        show.out.print(Text(f"to be rebuilt (crawl2chat run {about['path']} {words}".rstrip() + f"{source}):"))
+        show.out.print(plain(f"to be rebuilt (crawl2chat run {about['path']} {words}".rstrip() + f"{source}):"))
         show.plan_table(found["rebuild"])
     elif about["note"]:
-        show.out.print(Text(about["note"]))
+        show.out.print(plain(about["note"]))
 
 
 def _similarity(copy: Mapping[str, Any]) -> str:
@@ -147,6 +149,6 @@ def _similarity(copy: Mapping[str, Any]) -> str:
 
 def _list(rows: Sequence[Mapping[str, Any]], line: Any) -> None:
     for row in rows[:SHOWN]:
-        show.out.print(Text(f"  {line(row)}"))
+        show.out.print(plain(f"  {line(row)}"))
     if len(rows) > SHOWN:
         show.out.print(f"  and {len(rows) - SHOWN} more (--json has all)")

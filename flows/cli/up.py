@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from artifacts.errors import UserError
-from artifacts.store import Store
 from flows.cli.app import STORE, StoreOption, app, errors, place_of
 
 if TYPE_CHECKING:
+    from artifacts.store import Store
     from flows.serving.apply import Applied
     from flows.serving.lock import Note
     from flows.serving.settings import Settings
