@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 
 from artifacts.errors import RunError
+from artifacts.footer import column_names
 from artifacts.store import Artifact
 
 MEMORY = "2GB"  # beyond it DuckDB spills to the temporary folder
@@ -72,14 +73,12 @@ def columns(artifact: Artifact, table: str = "data") -> frozenset[str]:
     if not files:
         return frozenset()
     try:
-        with _database(os.getpid()).cursor() as connection:
-            found = connection.execute(f"select * from read_parquet({_text(files[0])}) limit 0")
-            return frozenset(column[0] for column in found.description)
-    except duckdb.Error as error:
+        return column_names(files[0])
+    except (OSError, ValueError) as error:
         raise _unreadable([Table(artifact, table)], error) from error
 
 
-def _unreadable(tables: Iterable[Table], error: duckdb.Error) -> RunError:
+def _unreadable(tables: Iterable[Table], error: Exception) -> RunError:
     said = ", ".join(f"{table.artifact.ref}: its table {table.name}" for table in tables)
     what = str(error).partition("\n")[0]
     return RunError(f"{said} cannot be read ({what}); see `crawl2chat verify`")
