@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -85,9 +86,13 @@ class ResumableMap:
         missing = [(item, name) for item, name, is_there in zip(items, names, there, strict=True) if not is_there]
         fresh = iter(self.mapper(keeper, missing))
         self._open.append(fresh)
+        left = len(missing)
         for item, name, is_there in zip(items, names, there, strict=True):
             if not is_there:
-                yield next(fresh)
+                result, left = next(fresh), left - 1
+                if not left:
+                    deque(fresh, maxlen=0)  # at its end: closed before it, it would end the run's workers
+                yield result
                 continue
             try:
                 result = keeper.load(name)
