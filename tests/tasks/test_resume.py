@@ -56,8 +56,6 @@ def test_the_processes_of_a_run_serve_one_stage_after_the_other(folders: tuple[P
             stage = ResumableMap(shard_map("processes", 2), *folders)
             results = zip(numbers, stage(double, numbers), strict=False)
             assert [result for _, result in results] == [2 * number for number in numbers]
-                2 * n for n in numbers
-            ]
             stage.close()
             pools.append(runner._pools[2])
         assert pools[0] is pools[1]
