@@ -10,7 +10,9 @@ from artifacts.query import columns, query
 from artifacts.store import Artifact
 
 # How decisions about records name their place in a file: `file:line`, and what there is to say behind a colon.
-PLACE = "'^(.+?):[0-9]+(?::|$)'"
+FILE = "regexp_extract(detail, '^(.+?):[0-9]+(?::|$)', 1)"
+# Most details are a place and nothing else, which costs a fourth to see.
+FILE = f"case when regexp_full_match(detail, '[^:\\n]+:[0-9]+') then split_part(detail, ':', 1) else {FILE} end"
 
 
 def files_read(whole: StoreGraph, reader: Artifact) -> list[dict[str, Any]]:
@@ -51,8 +53,10 @@ def records_by_file(reader: Artifact) -> dict[str, dict[str, int | None]]:
     if kind is None:
         return {}
     by_place = f"""
-        select regexp_extract(detail, {PLACE}, 1) as file, count(*) as kept, count(distinct doc_id) as keys
-        from t where kept and detail is not null group by file"""
+        with records as (
+            select {FILE} as file, doc_id, count(*) as kept from t where kept and detail is not null group by all
+        )
+        select file, sum(kept)::bigint as kept, count(doc_id) as keys from records group by file"""
     kept = {row["file"]: row for row in query(reader, "decisions", by_place)}
     by_source = "select source, count(distinct prompt_id) as prompts from t group by source"
     prompts = {row["source"]: row["prompts"] for row in query(reader, "data", by_source)}
