@@ -29,7 +29,7 @@ from tasks.quality.heuristics.characters import (
 )
 from tasks.quality.heuristics.config import HeuristicsConfig
 from tasks.quality.heuristics.rule import Measures
-from tasks.quality.units import text_buffers
+from tasks.text.batches import text_buffers
 from tasks.text.compiled import compiled
 
 # Lines of C4 that are about the page and not of it; all lower-case, a word's beginning first.
@@ -64,7 +64,7 @@ def line_measures(texts: pa.Array, config: HeuristicsConfig) -> Measures:
     c4, per_word = config.c4, config.characters_per_word
     phrases, phrase_starts = _phrases((LOREM, *([JAVASCRIPT] if c4.javascript else []), *(POLICIES * c4.policies)))
     counts = _count(
-        data, starts, classes(), _DASHES, phrases, phrase_starts,
+        data, starts.astype(np.int64), classes(), _DASHES, phrases, phrase_starts,
         1.0 / per_word, WORD_AND_SPACE / per_word, config.fineweb.short_line, c4.terminal_punctuation,
         -1.0 if c4.min_words_per_line is None else c4.min_words_per_line,
         np.inf if c4.max_word_length is None else c4.max_word_length,
