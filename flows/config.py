@@ -76,7 +76,7 @@ class PipelineSettings(BaseModel):
 PipelineConfig = create_model(
     "PipelineConfig",
     __base__=PipelineSettings,
-    **{node.name: (node.stage.config | None, None) for node in NODES},  # type: ignore[call-overload]
+    **{node.name: (node.config | None, None) for node in NODES},  # type: ignore[call-overload]
 )
 
 
@@ -122,7 +122,7 @@ class Pipeline:
         if section is not None:
             return section  # type: ignore[no-any-return]
         try:
-            return BY_NAME[name].stage.config()
+            return BY_NAME[name].config()
         except ValidationError as error:
             raise UserError(f"{self.origin}: the section {name!r} is needed: {_first_problem(error)}") from error
 

@@ -160,7 +160,7 @@ class _Missing:
 def _is_table(path: str) -> bool:
     """Whether the field is a mapping of its own, not a section: it is overridden as a whole."""
     name, *fields = path.split(".")
-    model: Any = BY_NAME[name].stage.config
+    model: Any = BY_NAME[name].config
     for field in fields:
         info = model.model_fields.get(field) if isinstance(model, type) and issubclass(model, BaseModel) else None
         if info is None:

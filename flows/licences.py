@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from artifacts.audit.licences import Denial, denied, explain, sources_in
 from artifacts.errors import UserError
 from artifacts.manifest import SourceEntry
-from artifacts.sources import Source
-from artifacts.store import Artifact
 
 if TYPE_CHECKING:
+    from artifacts.sources import Source
+    from artifacts.store import Artifact
     from flows.config import Pipeline
 
 

@@ -25,17 +25,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from artifacts.errors import Waiting
 from artifacts.redaction import redact_text, revealed
-from artifacts.store import Artifact
-from flows.records import RunRecord
 from flows.registry import BY_NAME
-from tasks.execution import code_identity
-from tasks.stage import Progress
 
 if TYPE_CHECKING:
     from openlineage.client.client import OpenLineageClient
     from openlineage.client.event_v2 import RunEvent
 
     from artifacts.exchange.openlineage import Execution
+    from artifacts.store import Artifact
+    from flows.records import RunRecord
+    from tasks.stage import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "OPENLINEAGE_API_KEY"
@@ -175,6 +174,7 @@ class Teller:
     def execution(self, stage: str | None = None) -> Execution:
         """What the events of the run, or of one of its stages, have in common. Called on the sender's thread."""
         from artifacts.exchange.openlineage import Execution, pipeline_name
+        from tasks.execution import code_identity
 
         code = code_identity()
         path = f"tasks/{BY_NAME[stage].stage.run.__module__.split('.')[1]}" if stage else "flows/pipeline.py"

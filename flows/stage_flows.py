@@ -141,7 +141,7 @@ def make_stage_flow(name: str) -> Flow[..., Any]:
 
     stage_flow.__name__ = stage_flow.__qualname__ = f"{name}_flow"
     stage_flow.__doc__ = f"Run the stage `{name}` alone, or reuse what it made of the same inputs."
-    stage_flow.__annotations__["config"] = BY_NAME[name].stage.config
+    stage_flow.__annotations__["config"] = BY_NAME[name].config
     return flow(name=name, flow_run_name=name, persist_result=False, validate_parameters=False)(stage_flow)
 
 

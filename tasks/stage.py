@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from artifacts.errors import RunError, UserError
-from artifacts.reader import InputTable
 from artifacts.redaction import redacted
-from artifacts.sources import Source
-from artifacts.store import Artifact
-from artifacts.tables import TableKind
-from artifacts.writer import TableWriter
+
+if TYPE_CHECKING:  # configs need this module, and none of these
+    from artifacts.reader import InputTable
+    from artifacts.sources import Source
+    from artifacts.store import Artifact
+    from artifacts.tables import TableKind
+    from artifacts.writer import TableWriter
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -107,6 +109,8 @@ class StageContext:
         artifacts = self.inputs.get(name, ())
         if not artifacts:
             raise UserError(f"{self.stage.name}: the input {name!r} is missing (--input {name}=REF)")
+        from artifacts.reader import InputTable
+
         return InputTable([path for artifact in artifacts for path in artifact.files(table)])
 
     def model(self, name: str) -> Path:
@@ -125,6 +129,8 @@ class StageContext:
     def writer(self, name: str) -> TableWriter:
         """The writer of one of the stage's tables, named as in `Stage.writes` (`data` is the main one)."""
         if name not in self._writers:
+            from artifacts.writer import TableWriter
+
             kind = self.stage.writes.get(name)
             if kind is None:
                 raise RunError(f"{self.stage.name} does not declare a table {name!r}")

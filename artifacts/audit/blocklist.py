@@ -18,13 +18,16 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from ipaddress import IPv6Address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from artifacts.errors import RunError, UserError
 from artifacts.redaction import redact_text
 from artifacts.runs import append_event, who
-from artifacts.sources import Source
 from artifacts.store import Store
 from artifacts.urls import canonical_url, place, without_user
+
+if TYPE_CHECKING:
+    from artifacts.sources import Source
 
 ROLE = "blocklist"
 FOLDER = "takedown"
@@ -256,6 +259,8 @@ def blocklist_source(store: Store) -> Source | None:
     Its name, role and source are those of a file that a config's `blocklist` names, so that naming this very file
     there is the same recipe.
     """
+    from artifacts.sources import Source  # and what fetches files
+
     data = _read(store)
     if data is None or not read_entries(_text(data).splitlines()):
         return None

@@ -82,7 +82,6 @@ def _plan_of(store: Store, config: str | None, overrides: list[str] | None) -> t
         UserError: the config that was given is wrong.
     """
     from flows.config import load_pipeline
-    from flows.planning import plan
 
     if config is None and not overrides:
         about = _last_run(store)
@@ -92,7 +91,13 @@ def _plan_of(store: Store, config: str | None, overrides: list[str] | None) -> t
     else:
         about = {"path": config or "configs/demo.yaml", "overrides": overrides or [], "run": None, "note": None}
     pipeline = load_pipeline(config if about["run"] is None else about["path"], about["overrides"])
-    return about, lambda: [step.row() for step in plan(pipeline, store)]
+
+    def rebuild() -> list[dict[str, Any]]:
+        from flows.planning import plan  # all stages' code: of no use to a dry run
+
+        return [step.row() for step in plan(pipeline, store)]
+
+    return about, rebuild
 
 
 def _last_run(store: Store) -> dict[str, Any] | None:

@@ -14,37 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import Field
 
 from artifacts.digest import canonical_json
 from artifacts.errors import UserError
 from artifacts.sources import Source, crawl_sources, resolve_sources
 from artifacts.tables import CONVERSATIONS, CRAWL, DECISIONS
+from tasks.demonstrations.config import DemonstrationsConfig
 from tasks.demonstrations.formats import Demonstration, read_demonstrations
-from tasks.stage import Stage, StageConfig, StageContext, Summary, outside_recipe
+from tasks.stage import Stage, StageContext, Summary
 from tasks.text.hashing import split_of, unit_interval
 from tasks.text.records import BadRecord, Record, opening_id, prompt_id, read_records
 
 DOCSTRINGS = "docstrings"
 # The checkable answer of a record that has one (GSM8K's `#### 18`), null elsewhere.
 COLUMNS = CONVERSATIONS.schema.append(pa.field("answer", pa.string()))
-
-
-class DemonstrationsConfig(StageConfig):
-    """Which instruction files are read, and what of them is kept."""
-
-    data: list[str] = outside_recipe(
-        [], title="Data", description="Data manifests, paths, globs or URLs of instruction files"
-    )
-    heldout_fraction: float = Field(
-        0.05, ge=0, lt=1, title="Held-out share", description="Share of prompts kept from training, by hash"
-    )
-    max_records: int | None = Field(
-        None, ge=1, title="Most records", description="Conversations kept of each source, drawn by hash; null: all"
-    )
-    max_characters: int = Field(
-        20_000, ge=1, title="Most characters", description="Conversations with more characters are left out"
-    )
 
 
 @dataclass

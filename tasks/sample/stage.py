@@ -8,36 +8,13 @@ from itertools import islice
 from typing import Any
 
 import pyarrow as pa
-from pydantic import Field
 
 from artifacts.errors import UserError
 from artifacts.tables import CONVERSATIONS, MODEL, SAMPLES
-from tasks.stage import Stage, StageConfig, StageContext, Summary
-from tasks.training.launcher import LauncherConfig, launch
-from tasks.training.prompts import Split, context_of, prompt_limit, read_prompts
-from tasks.training.shapes import Precision
-
-
-class SampleConfig(StageConfig):
-    """Which prompts are answered, and how."""
-
-    prompts: int | None = Field(
-        256, ge=1, title="Prompts", description="At most so many, in the order of a hash of prompt and seed; empty: all"
-    )
-    split: Split = Field(
-        "all", title="Split", description="Prompts of this split; the samples carry it on to the rankings"
-    )
-    responses: int = Field(4, ge=2, le=9, title="Responses", description="Responses a prompt; InstructGPT: 4 to 9")
-    max_new_tokens: int = Field(64, ge=1, title="Longest response", description="Tokens, the end token included")
-    max_prompt_tokens: int | None = Field(
-        None, ge=1, title="Longest prompt", description="Longer ones are left out; empty: what the context leaves"
-    )
-    temperature: float = Field(
-        1.0, gt=0, title="Temperature", description="1 samples from the model as it is; nothing is truncated"
-    )
-    precision: Precision = Field("auto", title="Precision", description="auto: fp32 on CPUs, bf16 on GPUs")
-    batch_size: int = Field(64, ge=1, title="Batch", description="Responses computed at once, a rank")
-    launcher: LauncherConfig = Field(LauncherConfig(), title="Launcher", description="How the workers are started")
+from tasks.sample.config import SampleConfig
+from tasks.stage import Stage, StageContext, Summary
+from tasks.training.launcher import launch
+from tasks.training.prompts import context_of, prompt_limit, read_prompts
 
 
 def run(ctx: StageContext) -> Summary:

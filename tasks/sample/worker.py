@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.sample.stage import SampleConfig
+from tasks.sample.config import SampleConfig
 from tasks.training.batches import share
 from tasks.training.chat_format import end_id
 from tasks.training.generate import autocast, generate, row_seed

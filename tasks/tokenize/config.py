@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from artifacts.sources import Source, resolve_sources
 from tasks.stage import StageConfig, outside_recipe
+
+if TYPE_CHECKING:
+    from artifacts.sources import Source
 
 
 class TokenizeConfig(StageConfig):
@@ -36,6 +39,8 @@ class TokenizeConfig(StageConfig):
 
 def tokenizer_sources(config: TokenizeConfig) -> list[Source]:
     """The file of the given tokenizer, if there is one."""
+    from artifacts.sources import resolve_sources
+
     if config.tokenizer is None:
         return []
     entry = config.tokenizer

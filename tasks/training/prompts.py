@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from artifacts.errors import UserError
 from artifacts.reader import InputTable
 from tasks.text.hashing import unit_interval
 from tasks.text.records import prompt_of
 from tasks.training.chat_format import encode_prompt
-
-Split = Literal["train", "heldout", "all"]
+from tasks.training.shapes import Split
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from tasks.stage import StageConfig
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Precision = Literal["auto", "fp32", "bf16"]
+Split = Literal["train", "heldout", "all"]
 
 
 class ModelConfig(StageConfig):

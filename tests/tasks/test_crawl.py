@@ -19,10 +19,11 @@ from pydantic import ValidationError
 from artifacts.errors import RunError
 from artifacts.store import Artifact, Store
 from tasks.crawl import STAGE, CrawlConfig, process
+from tasks.crawl.config import SKIP
 from tasks.crawl.crawler import Crawler
 from tasks.crawl.harvest import first_sentences
 from tasks.crawl.server import is_skipped, robots
-from tasks.crawl.stage import HOST, SKIP
+from tasks.crawl.stage import HOST
 from tests.support import read_rows, run_stage
 
 DATE = "2026-01-01T00:00:00Z"
