@@ -32,11 +32,14 @@ def candidate_probability(jaccard: float, bands: int, rows: int) -> float:
 
 @cache
 def permutations(count: int) -> tuple[Signature, Signature]:
-    """datasketch's (a, b) of h → a·h + b mod 2^32, `count` of each, every a odd."""
-    from datasketch import MinHash  # half of the time that a plan would spend on imports: it brings scipy
+    """datasketch's (a, b) of h → a·h + b mod 2^32, `count` of each, every a odd.
 
-    a, b = MinHash(num_perm=count, seed=PERMUTATION_SEED, scheme=SCHEME).permutations
-    return np.ascontiguousarray(a), np.ascontiguousarray(b)
+    Drawn here as it draws them, from the legacy generator whose stream NumPy has frozen: its import costs every worker
+    a second, most of it for SciPy.
+    """
+    chance = np.random.RandomState(PERMUTATION_SEED)
+    half = chance.randint(0, 2**31, count, dtype=np.uint32)
+    return 2 * half + np.uint32(1), chance.randint(0, 2**32, count, dtype=np.uint32)
 
 
 def shingle_hash32(shingles: Hashes) -> Signature:
