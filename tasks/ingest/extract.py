@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import pairwise
+from typing import Any
 
+import numpy as np
 from resiliparse.parse.encoding import detect_encoding, detect_mime, map_encoding_to_html5
 
 HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
@@ -15,11 +19,11 @@ _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "
 _HTML = re.compile(rb"<\s*(?:!doctype\s+html|html|head|body|title|meta|div|table|script)\b", re.IGNORECASE)
 # Everything of Cc but tab and line feed, the two halves of surrogate pairs, noncharacters, and the BOM inside a text.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufeff\ufffe\uffff]")
-_LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 # No-break spaces are typesetting; left in, they would make words that no other page has.
 _FIXED_SPACES = re.compile("[\u00a0\u2007\u202f]")
-_TRAILING = re.compile(r"[^\S\n]+(?=\n|\Z)")
 _BLANK_LINES = re.compile(r"\n{4,}")
+_FIRST_COMBINING, _BEHIND_COMBINING = 0x300, 0x20000  # planes 2 and above hold ideographs and marks of class 0
+_MOST_COMBINING = 30
 
 
 class TextError(Exception):
@@ -85,8 +89,40 @@ def _detectors(body: bytes, stated: str | None, html: bool) -> Iterator[Callable
 
 
 def clean_text(text: str) -> str:
-    """NFC, line feeds as line ends, plain spaces, no control characters or lone surrogates, at most two blank lines."""
-    text = _FIXED_SPACES.sub(" ", _CONTROL.sub("", _LINE_ENDS.sub("\n", text)))
-    text = unicodedata.normalize("NFC", text)
-    text = _TRAILING.sub("", text)
-    return _BLANK_LINES.sub("\n\n\n", text).strip()
+    """NFC, line feeds as line ends, plain spaces, no control characters or lone surrogates, at most two blank lines.
+
+    Takes time in proportion to the text, whatever it is made of.
+    """
+    # `splitlines` knows the line ends of ASCII and Unicode. What is printable has nothing to be taken out: all but
+    # lines with tabs, no-break spaces and the like.
+    lines = [(line if line.isprintable() else _plain(line)).rstrip() for line in text.splitlines()]
+    text = unicodedata.normalize("NFC", _stream_safe("\n".join(lines)))
+    return _BLANK_LINES.sub("\n\n\n", text).strip() if "\n\n\n\n" in text else text.strip()
+
+
+def _stream_safe(text: str) -> str:
+    """The text with a combining grapheme joiner behind every 30 combining characters in a row (Unicode Standard Annex
+    15 section 13): Python's NFC takes time with the square of such a run."""
+    if text.isascii():
+        return text
+    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    beyond = np.flatnonzero((codes >= _FIRST_COMBINING) & (codes < _BEHIND_COMBINING))
+    if not (beyond[_MOST_COMBINING:] - beyond[:-_MOST_COMBINING] == _MOST_COMBINING).any():
+        return text
+    marks = beyond[_combining()[codes[beyond]]]
+    # The place of the 31st mark in a row, counted from its run's first, and of every 30th behind it.
+    first = np.flatnonzero(np.diff(marks, prepend=-2) != 1)
+    inside = np.arange(len(marks)) - np.repeat(first, np.diff(first, append=len(marks)))
+    cuts = marks[(inside > 0) & (inside % _MOST_COMBINING == 0)].tolist()
+    return "\u034f".join(text[start:end] for start, end in pairwise([0, *cuts, len(text)])) if cuts else text
+
+
+@cache
+def _combining() -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """For each code point whether its canonical combining class is not 0."""
+    return np.fromiter((unicodedata.combining(chr(code)) > 0 for code in range(_BEHIND_COMBINING)), np.bool_)
+
+
+def _plain(line: str) -> str:
+    """A line without control characters and with plain spaces."""
+    return _FIXED_SPACES.sub(" ", _CONTROL.sub("", line))

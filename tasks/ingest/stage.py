@@ -177,8 +177,9 @@ class _Collector:
 STAGE = Stage(
     name="ingest",
     # 2: what blocklist entries with a port or a password mean; 3: columns robots, licence, licence_by;
-    # 4: revisits name their record, damage costs fewer records; 5: lines of boilerplate dropped, too_complex
-    version=5,
+    # 4: revisits name their record, damage costs fewer records; 5: lines of boilerplate dropped, too_complex;
+    # 6: floods of attributes and formatting that too_complex missed, joiners in endless combining characters
+    version=6,
     config=IngestConfig,
     reads={"crawl": CRAWL},
     writes={"data": DOCUMENTS, "decisions": DECISIONS},

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.ingest.boilerplate import drop_boilerplate, join_lines, read_lines
-from tasks.ingest.complexity import MAX_DEPTH, TooComplex, _depth_bound, check_complexity, nesting_depth
+from tasks.ingest.complexity import (
+    _FLAT,
+    _FORMATTING,
+    _OPTION,
+    MAX_DEPTH,
+    MOST_LOOKED_AT,
+    TooComplex,
+    check_complexity,
+    scan_tags,
+)
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.extractors import extract_html, main_text, plain_text
 
@@ -170,6 +182,9 @@ def test_depth_is_bounded_before_parsing() -> None:
         ("<SELECT>" + "<oPtion>" * 10_001, "10001 options"),
         (f"<p {' '.join(f'a{n}=x' for n in range(3_001))}>text", "an element with 3001 attributes"),
         (f"<p {'/'.join(f'a{n}' for n in range(3_001))}>text", "an element with 3001 attributes"),
+        # A quoted value may hold what looks like another tag.
+        (f"<p b='<' {' '.join(f'a{n}' for n in range(3_000))}>text", "an element with 3001 attributes"),
+        ("<div></b>text" * 251 + "<b></div>text" * 251, "251 formatting elements are open at once"),
     ],
 )
 def test_bombs_are_known_by_what_they_are_made_of(html: str, what: str) -> None:
@@ -187,10 +202,67 @@ def test_large_pages_are_no_bombs() -> None:
     check_complexity(f"<p>{'many words ' * 9_000}")
 
 
-@given(st.lists(st.sampled_from(["<div>", "</div>", "<p>", "</p>", "<br>", "< ", "x" * 900, "<b", "</"]), max_size=60))
-def test_the_quick_bound_is_never_below_the_depth(pieces: list[str]) -> None:
-    html = "".join(pieces)
-    assert _depth_bound(html) >= nesting_depth(html)
+PIECES = [
+    "<div>",
+    "</div>",
+    "<p>",
+    "</P>",
+    "<br/>",
+    "< ",
+    "ä" * 9,
+    "<b",
+    "</",
+    "<i class='>'>",
+    ">",
+    "</colgroup1 ",
+    '"',
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=60).map("".join))
+def test_the_scan_counts_what_regular_expressions_count(html: str) -> None:
+    flat = set("area base br col embed hr img input link meta param source track wbr p li dt dd tr td th".split())
+    depths, opens = [0], [0]
+    for tag in re.finditer(r"<(/?)([A-Za-z][A-Za-z0-9]*)", html):
+        step = -1 if tag[1] else 1
+        if tag[2].lower() not in flat:
+            depths.append(max(0, depths[-1] + step))
+        if tag[2] in ("b", "i") and html[tag.end() : tag.end() + 1] in (" ", "/", ">") and tag.end() < len(html):
+            opens.append(max(0, opens[-1] + step))
+    found = counted(html)
+    assert found[:3] == [html.count("<") - html.count("</"), max(depths), max(opens)]
+
+
+@pytest.mark.parametrize(
+    ("tag", "attributes"),
+    [
+        ("<p>", 0),
+        ("<p a>", 1),
+        ("<p a b=c  d = 'e f' g=\"<p h i>\"/j k=l/m>n o", 6),  # k is `l/m`
+        ("<p a='>' b=\"'\" c='>", 3),
+        ("</p a b>", 2),
+        ("<p =a 'b 'c>", 3),
+    ],
+)
+def test_attributes_are_counted_as_parsers_do(tag: str, attributes: int) -> None:
+    assert counted(tag)[4] == attributes
+
+
+def counted(html: str) -> list[int]:
+    counts = np.zeros(6, np.int64)
+    data = np.frombuffer(html.encode(), np.uint8)
+    scan_tags(data, _FLAT, _FORMATTING, _OPTION, 1 << 40, counts)
+    return [int(count) for count in counts]
+
+
+def test_tags_inside_tags_are_looked_at_a_bounded_number_of_times() -> None:
+    most = MOST_LOOKED_AT << 16
+    counts = np.zeros(6, np.int64)
+    html = '<a b="' * 10_000
+    scan_tags(np.frombuffer(html.encode(), np.uint8), _FLAT, _FORMATTING, _OPTION, most, counts)
+    assert most < counts[5] <= most + len(html)  # of half a length times 10,000
+    with pytest.raises(TooComplex, match="tags inside tags"):
+        check_complexity(f'<p b="{"x" * 200}' * 2_900)
 
 
 def test_trafilatura_by_choice() -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
+import unicodedata
 import zlib
 
 import pytest
 from fastwarc.stream_io import BrotliWriter
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.ingest.complexity import TooComplex, nesting_depth
 from tasks.ingest.extract import TextError, clean_text, decode_text
@@ -119,6 +123,31 @@ def test_character_encodings() -> None:
 
 def test_clean_text() -> None:
     assert clean_text("e\u0301\r\nb\x00\x07\ud800 \n\n\n\n\n\nc\ufeff\u2028d\u00a0e\t") == "é\nb\n\n\nc\nd e"
+
+
+def test_clean_text_takes_linear_time() -> None:
+    # What was quadratic would run for hours here.
+    wide = "a" + " " * 1_000_000 + "b"
+    assert clean_text(wide + " " * 1_000_000) == wide
+    marks = "\u0301\u0316" * 100_000
+    cleaned = clean_text(f"x{marks}")
+    assert cleaned.count("\u034f") == 200_000 // 30
+    assert sorted(cleaned.replace("\u034f", "")) == sorted(f"x{marks}")
+
+
+@pytest.mark.parametrize(("marks", "pieces"), [(30, [31]), (31, [31, 1]), (60, [31, 30]), (61, [31, 30, 1])])
+def test_a_joiner_stands_behind_every_30_combining_characters(marks: int, pieces: list[int]) -> None:
+    found = clean_text("x" + "\u0316" * marks + "\u4e2d" * 40).rstrip("\u4e2d")
+    assert [len(piece) for piece in found.split("\u034f")] == pieces
+
+
+@given(st.text(st.sampled_from("a \t\n\r\x0b\x0c\x1c\x1f\x85\u2028\u2029\xa0\u202f\ufeff\u3000\u0301\ud800\0\u2001")))
+def test_clean_text_is_what_its_rules_say(text: str) -> None:
+    expected = re.sub("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]", "\n", text)
+    expected = re.sub("[\x00-\x08\x0b-\x1f\ud800\ufeff]", "", expected)
+    expected = unicodedata.normalize("NFC", re.sub("[\xa0\u202f]", " ", expected))
+    expected = re.sub(r"[^\S\n]+(?=\n|\Z)", "", expected)
+    assert clean_text(text) == re.sub("\n{4,}", "\n\n\n", expected).strip()
 
 
 def test_main_content_falls_back_and_depth_is_bounded() -> None:
