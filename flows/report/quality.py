@@ -9,13 +9,13 @@ from artifacts.query import columns, query
 from artifacts.store import Artifact
 from flows.report.collect import Subject
 from flows.report.plots import Line, Plot, draw, draw_histogram
-from flows.report.sections import Figures, Table
+from flows.report.sections import Table
 
 EXAMPLES = 2  # of each decile
 EXCERPT = 280  # characters
 
 
-def quality(subject: Subject, figures: Figures) -> Table | None:
+def quality(subject: Subject) -> Table | None:
     """Rules and counts, the score histogram, the classifier on held-out documents, thresholds, the keep rate, texts."""
     metrics = subject.metrics("quality")
     histogram, heuristics = metrics.get("histogram"), metrics.get("heuristics")
@@ -40,23 +40,23 @@ def quality(subject: Subject, figures: Figures) -> Table | None:
         stacks = [("kept", histogram["kept"]), ("dropped", histogram["dropped"])]
         labels = ("score (1: like the curated class)", "crawl documents")
         edges = histogram["edges"]
-        found["plot"] = draw_histogram("Quality scores", found["describe"], edges, stacks, labels, figures.next())
+        found["plot"] = draw_histogram("Quality scores", found["describe"], edges, stacks, labels)
         heldout = metrics.get("heldout", {})
         found["heldout"] = {name: value for name, value in heldout.items() if isinstance(value, int | float)}
         found["deciles"] = deciles(subject)
     if found["thresholds"]:
         describe = "Precision and recall of score >= threshold on held-out documents, by threshold."
-        found["curve"] = {"plot": _curve(found["thresholds"], describe, figures), "describe": describe}
+        found["curve"] = {"plot": _curve(found["thresholds"], describe), "describe": describe}
     return found
 
 
-def _curve(rows: Sequence[Mapping[str, Any]], describe: str, figures: Figures) -> Any:
+def _curve(rows: Sequence[Mapping[str, Any]], describe: str) -> Any:
     plot = Plot("Thresholds", describe, "threshold", "share")
     for place, name in enumerate(("recall", "even_precision", "crawl_kept")):
         points = [(row["threshold"], row[name]) for row in rows if row.get(name) is not None]
         label = {"even_precision": "precision at even odds", "crawl_kept": "crawl at or above"}.get(name, name)
         plot.lines.append(Line(label, [x for x, _ in points], [y for _, y in points], "line", place))
-    return draw(plot, figures.next())
+    return draw(plot)
 
 
 def _keep(subject: Subject, keep: Mapping[str, Any] | None) -> Table | None:

@@ -14,17 +14,6 @@ Table = dict[str, Any]
 DATA_STAGES = ("ingest", "dedup", "paragraphs", "quality", "decontaminate", "pii", "tokenize", "mix")
 
 
-class Figures:
-    """Numbers the figures of a page, so that their ids stay apart."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def next(self) -> int:
-        self._count += 1
-        return self._count
-
-
 def funnel(subject: Subject) -> Table | None:
     """Rows in, kept, dropped and failed of each stage with decisions, with their reasons and widths of the bars (%)."""
     stages = []
@@ -56,7 +45,7 @@ def funnel(subject: Subject) -> Table | None:
     }
 
 
-def dedup(subject: Subject, figures: Figures) -> Table | None:
+def dedup(subject: Subject) -> Table | None:
     """Counts of duplicates, the curve of the candidate probability and the Jaccard values of the pairs compared."""
     artifact = subject.stages.get("dedup")
     if artifact is None:
@@ -73,14 +62,14 @@ def dedup(subject: Subject, figures: Figures) -> Table | None:
         describe = "Probability that MinHash-LSH compares two documents, by their Jaccard similarity."
         plot = Plot("Candidate probability", describe, "Jaccard similarity", "probability")
         plot.lines = [Line("", [x for x, _ in points], [y for _, y in points], "dots")]
-        plots.append(draw(plot, figures.next()))
+        plots.append(draw(plot))
     pairs = _jaccard(subject)
     if pairs is not None:
         describe = f"{sum(pairs[0]) + sum(pairs[1]):,} pairs were compared exactly; accepted at {threshold} and above."
         stacks = [("accepted", pairs[0]), ("rejected", pairs[1])]
         edges = [place / 20 for place in range(21)]
         labels = ("Jaccard similarity", "pairs")
-        plots.append(draw_histogram("Compared pairs", describe, edges, stacks, labels, figures.next()))
+        plots.append(draw_histogram("Compared pairs", describe, edges, stacks, labels))
     return {"numbers": numbers, "plots": plots, "threshold": threshold}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from flows.report.collect import Series, Subject, rows, series, smooth
 from flows.report.plots import Level, Line, Plot, draw
-from flows.report.sections import Figures, Table
+from flows.report.sections import Table
 
 ROLES = {"pretrained": "pretrained", "sft": "SFT", "ppo": "PPO-ptx", "ppo_without_ptx": "PPO without ptx"}
 
@@ -65,14 +65,14 @@ def _plot(title: str, unit: str, lines: list[Line], levels: list[Level]) -> Plot
     return Plot(title, _ends(lines), "optimizer step", unit, lines, levels)
 
 
-def losses(subject: Subject, figures: Figures) -> list[Table]:
+def losses(subject: Subject) -> list[Table]:
     """Loss curves of pretraining, SFT and the reward model, as far as they were run."""
     found = []
     for stage, (title, _) in LOSSES.items():
         metrics = subject.metrics(stage)
         plot = loss_plot(stage, series(subject.stages.get(stage)), metrics)
         if plot is not None:
-            drawn = draw(plot, figures.next())
+            drawn = draw(plot)
             found.append({"title": title, "plot": drawn, "describe": plot.describe, "figures": _plain(metrics)})
     return found
 
@@ -100,15 +100,13 @@ def is_interval(value: Any) -> bool:
     return isinstance(value, dict) and {"low", "high", "n"} <= set(value) and bool({"mean", "value"} & set(value))
 
 
-def ppo(subject: Subject, figures: Figures) -> Table | None:
+def ppo(subject: Subject) -> Table | None:
     """Reward, KL and pretraining loss over PPO's steps, with and without ptx."""
     runs = [(ROLES[stage], series(subject.stages.get(stage)), n) for n, stage in enumerate(("ppo", "ppo_without_ptx"))]
     runs = [(label, table, colour) for label, table, colour in runs if table]
     if not runs:
         return None
-    plots = [
-        {"title": plot.title, "plot": draw(plot, figures.next()), "describe": plot.describe} for plot in ppo_plots(runs)
-    ]
+    plots = [{"title": plot.title, "plot": draw(plot), "describe": plot.describe} for plot in ppo_plots(runs)]
     tables = [(ROLES[stage], _plain(subject.metrics(stage))) for stage in ("ppo", "ppo_without_ptx")]
     return {"plots": plots, "figures": [(label, found) for label, found in tables if found]}
 

@@ -40,7 +40,7 @@ def write_report(store: Store, subject: Mapping[str, Any] | Artifact, target: Pa
 
 def render(about: Subject) -> str:
     """The page's HTML."""
-    figures, problems = sections.Figures(), []
+    problems: list[str] = []
 
     def attempt(name: str, make: Callable[[], Found]) -> Found | None:
         try:
@@ -56,14 +56,14 @@ def render(about: Subject) -> str:
         "rows": _stage_rows(about),
         "tiles": attempt("key figures", lambda: _tiles(about)) or [],
         "funnel": attempt("funnel", lambda: sections.funnel(about)),
-        "quality": attempt("quality", lambda: quality.quality(about, figures)),
-        "dedup": attempt("dedup", lambda: sections.dedup(about, figures)),
+        "quality": attempt("quality", lambda: quality.quality(about)),
+        "dedup": attempt("dedup", lambda: sections.dedup(about)),
         "contamination": attempt("decontaminate", lambda: corpus.contamination(about)),
         "cutting": attempt("decontaminate", lambda: corpus.cutting(about)) or {},
         "pii": attempt("pii", lambda: corpus.pii(about)),
         "mix": attempt("mix", lambda: corpus.mix(about)),
-        "losses": attempt("losses", lambda: training.losses(about, figures)) or [],
-        "ppo": attempt("ppo", lambda: training.ppo(about, figures)),
+        "losses": attempt("losses", lambda: training.losses(about)) or [],
+        "ppo": attempt("ppo", lambda: training.ppo(about)),
         "evaluation": attempt("evaluation", lambda: training.evaluation(about)),
         "comparisons": attempt("answers", lambda: training.comparisons(about)) or [],
         "lineage_svg": lineage_svg(lineage) if lineage else None,

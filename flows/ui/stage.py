@@ -72,7 +72,7 @@ def curves(artifact: Artifact) -> Shown | None:
     """
     # Drawing imports matplotlib, which most stages never need.
     from flows.report.collect import series
-    from flows.report.plots import draw_png
+    from flows.report.png import draw_png
     from flows.report.training import LOSSES, ROLES, loss_plot, ppo_plots
 
     stage, table = artifact.stage, series(artifact)
