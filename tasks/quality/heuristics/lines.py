@@ -43,6 +43,7 @@ JAVASCRIPT, LOREM = "javascript", "lorem ipsum"
     PARAGRAPH_CHARACTERS_AGAIN,
 ) = range(22)  # fmt: skip
 COLUMNS = 22
+NEWLINE = 10
 
 # A word of five letters and a space: what the lengths of lines are compared with in scripts without spaces.
 WORD_AND_SPACE = 6.0
@@ -110,155 +111,175 @@ def _count(
     out = np.zeros((documents, COLUMNS))
     room = 1024
     seen, stamps = np.zeros(room, dtype=np.uint64), np.zeros(room, dtype=np.int64)
-    stamp = 0
     for document in range(documents):
-        row = out[document]
         at, stop = starts[document], starts[document + 1]
         newlines = 0
         for place in range(at, stop):
-            newlines += data[place] == 10
+            newlines += data[place] == NEWLINE
         if room < 8 * (newlines + 1):  # so that the table stays half empty, with paragraphs beside lines
             while room < 8 * (newlines + 1):
                 room *= 2
             seen, stamps = np.zeros(room, dtype=np.uint64), np.zeros(room, dtype=np.int64)
-        stamp += 2  # lines under this number, paragraphs under the next
+        row, stamp = out[document], 2 * (document + 1)  # lines under this number, paragraphs under the next
         paragraph, paragraph_size, paragraph_open = _OFFSET, 0, False
-        # Of the line: characters so far, and so many of them as stand before white space at its end.
-        fresh = True
         while at <= stop:
-            if fresh:
-                fresh, size, trimmed, begun, bulleted, dash = False, 0, 0, False, False, False
-                width = trimmed_width = 0.0
-                hashed, trimmed_hash = _OFFSET, _OFFSET
-                ended, dots, pending, open_sentence, sentences = False, 0, False, False, 0
-                words, excluded = 0.0, False
-                token, letters, numbers, lones, spaced = 0, 0, 0, 0, 0
-                previous = np.int64(0)
-            follow = at
-            code = np.int64(10)
-            if at < stop:
-                byte = np.int64(data[at])
-                follow = at + 1
-                code = byte
-                if byte >= 0x80:
-                    more = 1 if byte < 0xE0 else 2 if byte < 0xF0 else 3
-                    code = byte & (0x3F >> more)
-                    for place in range(more):
-                        code = (code << 6) | np.int64(data[at + 1 + place] & 0x3F)
-                    follow = at + 1 + more
-            kind = np.int64(classes[code]) if code < CODES else np.int64(LETTER | LONE)
-            if kind & SPACE:
-                bulleted |= dash and size == 1
-                if token:  # a word ends
-                    if letters + numbers + lones:
-                        if spaced:
-                            row[WORDS] += 1
-                            row[LENGTHS] += spaced
-                            words += 1
-                        row[LONES] += lones
-                        words += lones * lone_word
-                    if spaced or lones == 0:
-                        row[TOKENS] += 1
-                        if letters:
-                            row[ALPHABETIC] += 1
-                    excluded |= token > longest
-                    token, letters, numbers, lones, spaced = 0, 0, 0, 0, 0
-                if pending:
-                    sentences += 1
-                    pending = open_sentence = False
-            else:
-                if not begun:
-                    begun = True
-                    bulleted = kind & BULLET != 0
-                    for sign in dashes:
-                        dash |= code == sign
-                token += 1
-                if kind & LONE:
-                    lones += 1
-                elif kind & (LETTER | NUMBER):
-                    spaced += 1
-                    letters += kind & LETTER != 0
-                    numbers += kind & NUMBER != 0
-                if kind & (LETTER | NUMBER):
-                    open_sentence = True
-                if code == 0x23:
-                    row[HASHES] += 1
-                elif code == 0x7B:
-                    row[BRACKETS] += 1
-                if code == 0x2E:
-                    dots += 1
-                    row[ELLIPSES] += dots == 3
-                elif code == 0x2026:
-                    row[ELLIPSES] += dots < 3
-                    dots = 3
-                else:
-                    dots = 0
-                if kind & END:
-                    ended = True
-                    pending |= open_sentence
-                    if kind & WIDE and pending and code != 0x2026:
-                        sentences += 1
-                        pending = open_sentence = False
-                elif kind & CLOSER:
-                    ended |= kind & QUOTE != 0
-                else:
-                    ended = False
-                    pending = False
-                if kind & LETTER and not previous & LETTER:
-                    for phrase in range(len(phrase_starts) - 1):
-                        first, last = phrase_starts[phrase], phrase_starts[phrase + 1]
-                        if at + last - first > stop:
-                            continue
-                        same = True
-                        for place in range(last - first):
-                            letter = data[at + place]
-                            if 0x41 <= letter <= 0x5A:
-                                letter += 0x20
-                            if letter != phrases[first + place]:
-                                same = False
-                                break
-                        if same:
-                            if phrase == 0:
-                                row[LOREMS] += 1
-                            else:
-                                excluded = True
-            previous = kind
-            if code != 10:
-                if begun:
-                    size += 1
-                    width += lone_width if kind & LONE else 1.0
-                    for place in range(at, follow):
-                        hashed = (hashed ^ np.uint64(data[place])) * _PRIME
-                    if not kind & SPACE:
-                        trimmed, trimmed_width, trimmed_hash = size, width, hashed
-                at = follow
-                continue
-            row[NEWLINES] += at < stop
-            if begun:
-                row[LINES] += 1
-                row[BULLETS] += bulleted
-                row[DOTTED] += dots >= 3
-                row[PUNCTUATED] += ended
-                row[SHORT] += trimmed_width < short_line
-                row[CHARACTERS] += trimmed
-                if _known(seen, stamps, stamp, trimmed_hash):
+            at, size, hashed = _count_line(
+                data, at, stop, classes, dashes, phrases, phrase_starts,
+                lone_word, lone_width, short_line, punctuation, least_words, longest, row,
+            )  # fmt: skip
+            if size:
+                if _known(seen, stamps, stamp, hashed):
                     row[LINES_AGAIN] += 1
-                    row[LINE_CHARACTERS_AGAIN] += trimmed
-                sentences += open_sentence
-                if not excluded and words >= least_words and (not punctuation or (ended and dots < 3)):
-                    row[SENTENCES] += sentences
-                paragraph = (paragraph ^ trimmed_hash) * _PRIME
-                paragraph_size += trimmed
+                    row[LINE_CHARACTERS_AGAIN] += size
+                paragraph = (paragraph ^ hashed) * _PRIME
+                paragraph_size += size
                 paragraph_open = True
-            if paragraph_open and (not begun or at >= stop):
+            if paragraph_open and (size == 0 or at > stop):
                 row[PARAGRAPHS] += 1
                 if _known(seen, stamps, stamp + 1, paragraph):
                     row[PARAGRAPHS_AGAIN] += 1
                     row[PARAGRAPH_CHARACTERS_AGAIN] += paragraph_size
                 paragraph, paragraph_size, paragraph_open = _OFFSET, 0, False
-            fresh = True
-            at = at + 1
     return out
+
+
+@compiled
+def _count_line(
+    data: Any, at: Any, stop: Any, classes: Any, dashes: Any, phrases: Any, phrase_starts: Any,
+    lone_word: float, lone_width: float, short_line: int, punctuation: bool, least_words: float, longest: float,
+    row: Any,
+) -> Any:  # fmt: skip
+    """Count the line that begins at `at` into the row: (where the next one begins, its characters without the white
+    space around it, their hash). A blank line has none."""
+    # Characters so far, and so many of them as stand before white space at the line's end.
+    size, trimmed, width, trimmed_width, hashed, trimmed_hash = 0, 0, 0.0, 0.0, _OFFSET, _OFFSET
+    bulleted, dash, excluded, words = False, False, False, 0.0
+    ended, dots, pending, open_sentence, sentences = False, 0, False, False, 0
+    token, letters, numbers, lones, spaced = 0, 0, 0, 0, 0
+    previous = code = np.int64(0)
+    while code != NEWLINE:
+        code, follow = _character(data, at, stop)
+        kind = np.int64(classes[code]) if code < CODES else np.int64(LETTER | LONE)
+        if kind & SPACE:
+            bulleted |= dash and size == 1
+            if token:
+                words += _end_word(row, letters, numbers, lones, spaced, lone_word)
+                excluded |= token > longest
+                token, letters, numbers, lones, spaced = 0, 0, 0, 0, 0
+            if pending:
+                sentences += 1
+                pending = open_sentence = False
+        else:
+            if size == 0:
+                bulleted = kind & BULLET != 0
+                for sign in dashes:
+                    dash |= code == sign
+            token += 1
+            lones += kind & LONE != 0
+            if kind & (LETTER | NUMBER):
+                open_sentence = True
+                if not kind & LONE:
+                    spaced += 1
+                    letters += kind & LETTER != 0
+                    numbers += kind & NUMBER != 0
+            row[HASHES] += code == 0x23
+            row[BRACKETS] += code == 0x7B
+            dots, ellipsis = _dots(code, dots)
+            row[ELLIPSES] += ellipsis
+            ended, pending, open_sentence, complete = _ending(kind, code, ended, pending, open_sentence)
+            sentences += complete
+            if kind & LETTER and not previous & LETTER:
+                phrase = _phrase_at(data, at, stop, phrases, phrase_starts)
+                row[LOREMS] += phrase == 0
+                excluded |= phrase > 0
+        previous = kind
+        if code != NEWLINE and (size or not kind & SPACE):
+            size += 1
+            width += lone_width if kind & LONE else 1.0
+            for place in range(at, follow):
+                hashed = (hashed ^ np.uint64(data[place])) * _PRIME
+            if not kind & SPACE:
+                trimmed, trimmed_width, trimmed_hash = size, width, hashed
+        at = follow
+    row[NEWLINES] += at <= stop
+    if size:
+        row[LINES] += 1
+        row[BULLETS] += bulleted
+        row[DOTTED] += dots >= 3
+        row[PUNCTUATED] += ended
+        row[SHORT] += trimmed_width < short_line
+        row[CHARACTERS] += trimmed
+        if not excluded and words >= least_words and (not punctuation or (ended and dots < 3)):
+            row[SENTENCES] += sentences + open_sentence
+    return at, trimmed, trimmed_hash
+
+
+@compiled
+def _character(data: Any, at: Any, stop: Any) -> Any:
+    """(code point, where the next character begins); at the end of the text, a newline."""
+    if at >= stop:
+        return np.int64(NEWLINE), at + 1
+    byte = np.int64(data[at])
+    if byte < 0x80:
+        return byte, at + 1
+    more = 1 if byte < 0xE0 else 2 if byte < 0xF0 else 3
+    code = byte & (0x3F >> more)
+    for place in range(at + 1, at + 1 + more):
+        code = (code << 6) | np.int64(data[place] & 0x3F)
+    return code, at + 1 + more
+
+
+@compiled
+def _end_word(row: Any, letters: int, numbers: int, lones: int, spaced: int, lone_word: float) -> float:
+    """Count what stood between white space; how many words it is."""
+    if spaced or lones == 0:
+        row[TOKENS] += 1
+        row[ALPHABETIC] += letters > 0
+    if letters + numbers + lones == 0:
+        return 0.0
+    row[WORDS] += spaced > 0
+    row[LENGTHS] += spaced
+    row[LONES] += lones
+    return (1.0 if spaced else 0.0) + lones * lone_word
+
+
+@compiled
+def _dots(code: Any, dots: int) -> Any:
+    """(full stops in a row, of which an ellipsis is three; whether this character makes one)."""
+    if code == 0x2E:
+        return dots + 1, dots == 2
+    if code == 0x2026:
+        return 3, dots < 3
+    return 0, False
+
+
+@compiled
+def _ending(kind: Any, code: Any, ended: bool, pending: bool, open_sentence: bool) -> Any:
+    """(whether the line would end here in punctuation, whether white space would now end a sentence, whether one is
+    open, whether one ends here)."""
+    if kind & END:
+        if kind & WIDE and open_sentence and code != 0x2026:
+            return True, False, False, True
+        return True, pending or open_sentence, open_sentence, False
+    if kind & CLOSER:
+        return ended or kind & QUOTE != 0, pending, open_sentence, False
+    return False, False, open_sentence, False
+
+
+@compiled
+def _phrase_at(data: Any, at: Any, stop: Any, phrases: Any, phrase_starts: Any) -> int:
+    """Which phrase begins here, in any case of its letters; -1 if none does."""
+    for phrase in range(len(phrase_starts) - 1):
+        first, last = phrase_starts[phrase], phrase_starts[phrase + 1]
+        same = at + last - first <= stop
+        place = first
+        while same and place < last:
+            letter = data[at + place - first]
+            same = phrases[place] == (letter + 0x20 if 0x41 <= letter <= 0x5A else letter)
+            place += 1
+        if same:
+            return phrase
+    return -1
 
 
 @compiled
