@@ -54,7 +54,7 @@ def ask(tables: Mapping[str, Table], sql: str, values: Sequence[Any] = ()) -> li
     if given:
         given = f"with {given} " + re.sub(r"^\s*with\s", ", ", sql, count=1, flags=re.IGNORECASE)
     try:
-        with _database(os.getpid()).cursor() as connection:
+        with connect() as connection:
             found = connection.execute(given or sql, list(values))
             names = [column[0] for column in found.description]
             return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
@@ -84,6 +84,16 @@ def _unreadable(tables: Iterable[Table], error: Exception) -> RunError:
     return RunError(f"{said} cannot be read ({what}); see `crawl2chat verify`")
 
 
+def connect() -> duckdb.DuckDBPyConnection:
+    """A connection of its own, with its own temporary tables, to this process's database."""
+    return _database(os.getpid()).cursor()
+
+
+def text(value: str | Path) -> str:
+    """A text as SQL writes it."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
 @cache
 def _database(pid: int) -> duckdb.DuckDBPyConnection:
     """An empty database in memory, one a process: a forked child must not use its parent's."""
@@ -102,11 +112,7 @@ def _rows(table: Table) -> str:
     for path in table.artifact.files(table.name):
         parts.append(
             f"select * exclude (file_row_number), file_row_number + {first} as row "
-            f"from read_parquet({_text(path)}, file_row_number = true)"
+            f"from read_parquet({text(path)}, file_row_number = true)"
         )
         first += table.artifact.manifest.files[f"{table.name}/{path.name}"].rows or 0
     return " union all ".join(parts)
-
-
-def _text(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"

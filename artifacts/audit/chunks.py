@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+from artifacts.query import connect, text
 
 END = 2**62  # behind any row
+BELOW = ", "  # between the names of a leaf's path, as DuckDB writes it
 
 
 @dataclass(frozen=True)
@@ -72,27 +74,54 @@ def varying(
 
 
 def _equal(a: dict[str, _Chunk], b: dict[str, _Chunk], column: str) -> bool:
-    """Whether a column's leaves are equal. Names may hold dots: more leaves than the column's own do no harm."""
-    leaves = [path for path in {*a, *b} if path == column or path.startswith(f"{column}.")]
+    """Whether a column's leaves are equal. Names may hold commas: more leaves than the column's own do no harm."""
+    leaves = [path for path in {*a, *b} if path == column or path.startswith(f"{column}{BELOW}")]
     return bool(leaves) and all(path in a and path in b and a[path].equals(b[path]) for path in leaves)
+
+
+def rows_of_files(files: Sequence[Path]) -> list[int]:
+    """The rows of each file, by its footer."""
+    if not files:
+        return []
+    sql = f"select file_name, num_rows from parquet_file_metadata([{', '.join(map(text, files))}])"
+    with connect() as connection:
+        found = dict(connection.execute(sql).fetchall())
+    return [found[str(path)] for path in files]
+
+
+ELEMENTS = """select coalesce(num_children, 0), type, type_length, repetition_type, converted_type, scale, precision,
+    logical_type from parquet_schema({file}) order by column_id"""
+CHUNKS = """select row_group_id, row_group_num_rows, column_id, path_in_schema, compression, encodings, num_values,
+    total_compressed_size, data_page_offset, dictionary_page_offset
+    from parquet_metadata({file}) order by row_group_id, column_id"""
 
 
 def _groups(files: Sequence[Path]) -> Iterator[_Group]:
     """The row groups of a table. Their chunks can be read until the next one is asked for."""
     first = 0
     for path in files:
-        metadata = pq.read_metadata(path)
-        kinds = [str(metadata.schema.column(number)) for number in range(metadata.num_columns)]
+        with connect() as connection:
+            kinds = list(_kinds(iter(connection.execute(ELEMENTS.format(file=text(path))).fetchall())))
+            chunks = connection.execute(CHUNKS.format(file=text(path))).fetchall()
         with path.open("rb") as file:
-            for number in range(metadata.num_row_groups):
-                group, leaves = metadata.row_group(number), {}
-                for leaf, kind in enumerate(kinds):
-                    chunk = group.column(leaf)
-                    start = chunk.data_page_offset
-                    if chunk.dictionary_page_offset:
-                        start = min(start, chunk.dictionary_page_offset)
-                    about = (kind, chunk.compression, chunk.encodings, chunk.num_values)
-                    size = chunk.total_compressed_size
-                    leaves[chunk.path_in_schema] = _Chunk(about, size, file.fileno(), start)
-                yield _Group(first, group.num_rows, leaves)
-                first += group.num_rows
+            for (_, rows), columns in groupby(chunks, key=lambda chunk: chunk[:2]):
+                leaves = {}
+                for _, _, leaf, name, compression, encodings, values, size, data, dictionary in columns:
+                    start = min(data, dictionary) if dictionary else data
+                    about = (kinds[leaf], compression, encodings, values)
+                    leaves[name] = _Chunk(about, size, file.fileno(), start)
+                yield _Group(first, rows, leaves)
+                first += rows
+
+
+def _kinds(elements: Iterator[tuple[Any, ...]], above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """What the values of each leaf are: its type, and what it and the groups around it may lack or repeat.
+
+    Args:
+        elements: those of a schema, depth first: the number of children, and all else that is said of one.
+    """
+    children, *about = next(elements)
+    if not children:
+        yield (*above, *about)
+    for _ in range(children):
+        yield from _kinds(elements, (*above, *about))

@@ -1,24 +1,22 @@
 """Rows that differ between two tables of one kind, by key.
 
 Where both tables have the same keys in the same order (as decisions about the same documents have), rows face each
-other by number, and only the columns whose bytes differ are decoded. Else each side is read once into (hash of the key,
-row number, a hash a column); all else is joins of integers. The hashes have 64 bits: that any two of a million keys
-share one has a probability below 10^-7.
+other by number: only the columns whose bytes differ are decoded, and their values compared. Else each side is read once
+into (hash of the key, row number, a hash a column); all else is joins of integers. The hashes have 64 bits: that any
+two of a million keys share one has a probability below 10^-7.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from itertools import accumulate
 from typing import Any
 
 import duckdb
-import pyarrow.parquet as pq
-from pyarrow import ArrowException
 
-from artifacts.audit.chunks import varying
+from artifacts.audit.chunks import rows_of_files, varying
 from artifacts.errors import RunError
-from artifacts.query import columns
+from artifacts.query import columns, connect, text
 from artifacts.store import Artifact
 
 # The first of these that a table has names its rows. Sequences are their places: the order of training is the table.
@@ -31,7 +29,10 @@ KEYS = (
     ("prompt_id",),
     ("url",),
 )
+BLOCK = 1 << 26  # bytes of files that are compared at once: one side of them is held in memory, decoded
 LONGEST = 200  # characters of a value in an example
+NUMBER = "file_row_number"
+GROUP = 1 << 13  # rows of a row group: less is not worth a query
 Row = dict[str, Any]
 
 
@@ -79,7 +80,8 @@ def key_of(names: Iterable[str]) -> tuple[str, ...]:
 
 
 class _Comparison:
-    """Two tables in DuckDB: `a` and `b` (key, occurrence, row, a hash a column), and `d`, the rows that differ."""
+    """Two tables in DuckDB: `d`, the rows that differ. Where rows do not face each other by number it is made of `a`
+    and `b` (key, occurrence, row, a hash a column)."""
 
     def __init__(self, a: Artifact, b: Artifact, table: str) -> None:
         self._artifacts, self._table = {"a": a, "b": b}, table
@@ -88,15 +90,18 @@ class _Comparison:
         self._facing = not self._key
         self._columns = sorted(self._both - set(self._key))
         self._ends: tuple[int, int] | None = None  # of the rows that may differ
-        self._connection = duckdb.connect(config={"autoinstall_known_extensions": False})
+        self._connection = connect()
 
     def __enter__(self) -> _Comparison:
         try:
             self._face()
-            for side in self._artifacts:
-                self._load(side)
-            self._join()
-        except (duckdb.Error, ArrowException, OSError) as error:
+            if self._facing:
+                self._compare()
+            else:
+                for side in self._artifacts:
+                    self._load(side)
+                self._join()
+        except (duckdb.Error, OSError) as error:
             self._connection.close()
             said = " or ".join(artifact.ref for artifact in self._artifacts.values())
             raise RunError(
@@ -117,39 +122,62 @@ class _Comparison:
             places = list(differ.values())
             self._ends = min((place[0] for place in places), default=0), max((place[1] for place in places), default=0)
 
+    def _compare(self) -> None:
+        """`d` of rows that face each other, some at a time. Comparing token lists takes a third of hashing them."""
+        flags = "".join(f", c{number} boolean" for number in range(len(self._columns)))
+        self._run(f"create temp table d (ra bigint, rb bigint{flags})")
+        files = [artifact.files(self._table) for artifact in self._artifacts.values()]
+        sizes = [sum(rows_of_files(paths)) for paths in files]
+        weight = sum(path.stat().st_size for paths in files for path in paths) / (sum(sizes) or 1)  # bytes a row
+        rows = max(GROUP, int(BLOCK / (weight or 1)))
+        start, end = self._ends or (0, 0)
+        differ = [f"a.v{number} is distinct from b.v{number}" for number in range(len(self._columns))]
+        chosen = "".join(f", a.r is not null and b.r is not null and {test}" for test in differ)
+        for first in range(start, min(end, max(sizes)), rows):
+            a, b = (self._block(side, first, min(end, first + rows)) for side in "ab")
+            self._run(
+                f"insert into d select a.r, b.r{chosen} from ({a}) a full join ({b}) b on a.r = b.r "
+                f"where a.r is null or b.r is null {''.join(f' or {test}' for test in differ)}"
+            )
+
+    def _block(self, side: str, first: int, last: int) -> str:
+        """SQL for some rows of a side: the row's number `r`, and the values of the columns."""
+        values = "".join(f", {_name(column)} as v{number}" for number, column in enumerate(self._columns))
+        parts = [
+            f"select {row} as r{values} from {read} where {row} >= {first} and {row} < {last}"
+            for read, row in self._reads(side)
+        ]
+        nothing = "".join(f", null as v{number}" for number in range(len(self._columns)))
+        return " union all ".join(parts) or f"select 0::bigint as r{nothing} limit 0"
+
     def _load(self, side: str) -> None:
         hashes = "".join(f", hash({_name(column)}) as h{number}" for number, column in enumerate(self._columns))
         parts = []
         for read, row in self._reads(side):
-            key = row if self._facing else f"hash({', '.join(map(_name, self._key))})"
-            where = "" if self._ends is None else f" where {row} >= {self._ends[0]} and {row} < {self._ends[1]}"
-            parts.append(f"select {key} as k, 0 as n, {row} as row{hashes} from {read}{where}")
+            key = f"hash({', '.join(map(_name, self._key))})"
+            parts.append(f"select {key} as k, 0 as n, {row} as row{hashes} from {read}")
         if not parts:
             nothing = "".join(f", 0::ubigint as h{number}" for number in range(len(self._columns)))
-            kind = "bigint" if self._facing else "ubigint"
-            parts = [f"select 0::{kind} as k, 0 as n, 0::bigint as row{nothing} limit 0"]
+            parts = [f"select 0::ubigint as k, 0 as n, 0::bigint as row{nothing} limit 0"]
         self._run(f"create temp table {side} as {' union all '.join(parts)}")
         # A record that was read twice has two decisions: they are told apart by their order.
-        if not self._facing and self._one(f"select count(*) > count(distinct k) from {side}"):
+        if self._one(f"select count(*) > count(distinct k) from {side}"):
             numbered = f"select * replace (row_number() over (partition by k order by row) as n) from {side}"
             self._run(f"create or replace temp table {side} as {numbered}")
 
     def _reads(self, side: str) -> list[tuple[str, str]]:
         """Each file of a side as SQL reads it, and the number of a row of it in the whole table."""
         files = self._artifacts[side].files(self._table)
+        firsts = accumulate(rows_of_files(files) if len(files) > 1 else [0], initial=0)
         return [
-            (
-                f"read_parquet('{str(path).replace(chr(39), chr(39) * 2)}', file_row_number = true)",
-                f"file_row_number + {first}" if first else "file_row_number",
-            )
-            for path, first in zip(files, _firsts(files), strict=True)
+            (f"read_parquet({text(path)}, file_row_number = true)", f"file_row_number + {first}" if first else NUMBER)
+            for path, first in zip(files, firsts, strict=False)
         ]
 
     def _join(self) -> None:
-        if not self._facing:
-            twice = self._one("select max(n) from a") or self._one("select max(n) from b")
-            for side in "ab" if twice else "":
-                self._run(f"update {side} set n = 1 where n = 0")
+        twice = self._one("select max(n) from a") or self._one("select max(n) from b")
+        for side in "ab" if twice else "":
+            self._run(f"update {side} set n = 1 where n = 0")
         differ = [f"(a.h{number} <> b.h{number})" for number in range(len(self._columns))]
         chosen = "".join(f", {test} as c{number}" for number, test in enumerate(differ))
         self._run(
@@ -239,15 +267,6 @@ class _Comparison:
 
 def _name(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
-
-
-def _firsts(files: Sequence[str | Path]) -> list[int]:
-    """The number of each file's first row in the whole table."""
-    found, total = [], 0
-    for path in files:
-        found.append(total)
-        total += pq.read_metadata(path).num_rows
-    return found
 
 
 def _fate(kept: bool | None, reason: str | None) -> str:

@@ -24,12 +24,16 @@ def verify(
 ) -> None:
     """Check hashes, row accounts, the chain of inputs and the records of runs."""
     from artifacts.audit.verify import verify as check
-    from artifacts.audit.verify_published import verify_published
 
     place = existing(store)
     if every + bool(refs) + (published is not None) > 1:
         raise UserError("verify: give artifacts, --all or --published FILE, only one of them")
-    report = verify_published(place, published) if published is not None else check(place, refs or None)
+    if published is None:
+        report = check(place, refs or None)
+    else:
+        from artifacts.audit.verify_published import verify_published
+
+        report = verify_published(place, published)
     found = {
         "ok": report.ok,
         "checked": report.checked,

@@ -233,6 +233,8 @@ def two_tables(draw: st.DrawFn) -> tuple[list[Any], list[Any]]:
 @given(two_tables())
 def test_tables_of_several_row_groups_against_a_loop(monkeypatch: pytest.MonkeyPatch, tables: Any) -> None:
     monkeypatch.setattr("artifacts.writer.ROWS_A_GROUP", FEW_ROWS)
+    monkeypatch.setattr("artifacts.audit.diff_rows.GROUP", FEW_ROWS + 1)  # blocks of rows that cut row groups
+    monkeypatch.setattr("artifacts.audit.diff_rows.BLOCK", 1)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         one, other = make(store, {"data": DECISIONS}, *({"data": decisions(*rows)} for rows in tables))
