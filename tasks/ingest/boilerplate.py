@@ -56,6 +56,9 @@ def read_lines(minimal: str) -> list[Line]:
     lines: list[Line] = []
     inside_link = inside_pre = gap = False
     for raw in minimal.split("\n"):
+        if not raw and not inside_pre:
+            gap = True
+            continue
         was_pre = inside_pre
         if "<" in raw:
             heading = int(raw[2]) if raw.startswith("<h") and raw[2:3].isdigit() else 0
@@ -63,7 +66,8 @@ def read_lines(minimal: str) -> list[Line]:
             if "</pre>" in raw:
                 inside_pre = False
             fixed = was_pre or inside_pre
-            outside = text = _unescape(_TAG.sub("", raw))
+            plain = raw[3:-4] if raw.startswith("<p>") and raw.endswith("</p>") else "<"
+            outside = text = _unescape(_TAG.sub("", raw) if "<" in plain else plain)
             if inside_link or "<a" in raw:
                 outside, inside_link = _outside_links(raw, inside_link)
         else:
@@ -76,12 +80,15 @@ def read_lines(minimal: str) -> list[Line]:
             else:  # a link's tag that stands alone is no empty line
                 gap = gap or ("<a" not in raw and "</a" not in raw)
             continue
-        weight = len(stripped.encode("utf-8", "replace"))
-        free = weight if outside is text else len(outside.strip().encode("utf-8", "replace"))
-        linked = max(0.0, 1 - free / weight)
+        weight = _weight(stripped)
+        linked = 0.0 if outside is text else max(0.0, 1 - _weight(outside.strip()) / weight)
         lines.append(Line(text, weight, linked, heading, fixed or "\t" in stripped, gap))
         gap = False
     return lines
+
+
+def _weight(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def _outside_links(raw: str, inside: bool) -> tuple[str, bool]:
@@ -141,21 +148,21 @@ def _notices_and_copies(lines: list[Line]) -> None:
     page = "\n".join([line.text for line in lines]).lower()
     rights = tuple(words for words in RIGHTS if words in page)
     cookies = tuple(word for word in COOKIES if word in page)
-    for line in lines:
+    for line, lower in zip(lines, map(str.strip, page.split("\n")), strict=False):
         if line.fixed:
             continue
-        text = line.text.strip()
-        lower = text.lower()
-        notice = line.weight <= NOTICE_LENGTH and (NOTICE.match(lower.lstrip(MARKS)) or _holds(lower, rights))
-        if notice or (_holds(lower, cookies) and CONSENT.search(lower)):
+        if (line.weight <= NOTICE_LENGTH and (NOTICE.match(lower.lstrip(MARKS)) or _holds(lower, rights))) or (
+            cookies and _holds(lower, cookies) and CONSENT.search(lower)
+        ):
             line.kept = False
         elif line.weight >= REPEATED:
+            text = line.text.strip()
             line.kept = text not in seen
             seen.add(text)
 
 
 def _holds(text: str, words: tuple[str, ...]) -> bool:
-    return any(word in text for word in words)
+    return bool(words) and any(word in text for word in words)
 
 
 def _sections(lines: list[Line], total: int) -> None:

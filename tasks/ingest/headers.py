@@ -16,8 +16,7 @@ def parse_fields(head: bytes) -> dict[str, str]:
     """
     fields: dict[str, str] = {}
     name = ""
-    for line in head.split(b"\n")[1:]:
-        text = line.decode("utf-8", "replace")
+    for text in head.decode("utf-8", "replace").split("\n")[1:]:
         if text[:1] in (" ", "\t"):
             if name in fields:
                 fields[name] += " " + text.strip()

@@ -23,6 +23,7 @@ from tasks.ingest.urls import Blocklist, canonical_url, strip_uri
 # What counts as a row; request, metadata, warcinfo and all else are tallied only.
 COUNTED = frozenset({"response", "revisit", "resource", "conversion"})
 _KNOWN = COUNTED | {"request", "metadata", "warcinfo", "continuation"}
+_URL_SAFE = str.maketrans("-_", "+/")
 _WEB_SCHEMES = ("http:", "https:", "ftp:", "file:")
 
 Row = dict[str, Any]
@@ -144,9 +145,9 @@ class Judge:
         return Response(None, {"content-type": record.headers.get("arc-content-type") or stated or ""}, block)
 
     def _identify(self, row: Row, record: Record, response: Response) -> str:
-        """Fill doc_id; returns a note where the stated payload digest is not that of the payload."""
+        """Fill doc_id; returns a note where a stated digest is not that of the payload or of the block."""
         stated = "".join(record.headers.get("warc-payload-digest", "").split())
-        note = ""
+        note = self._check_block(record)
         # A revisit states the digest of a payload that it does not hold; a cut-off payload has another one by right.
         whole = record.block is not None and record.kind != "revisit" and "warc-truncated" not in record.headers
         if not stated:
@@ -155,16 +156,35 @@ class Judge:
         elif not whole:
             state = "unchecked"
             if "warc-truncated" in record.headers:
-                note = f"WARC-Truncated: {record.headers['warc-truncated'][:40]}"
+                truncated = f"WARC-Truncated: {record.headers['warc-truncated'][:40]}"
+                note = f"{truncated}; {note}" if note else truncated
         elif not stated.lower().startswith("sha1:"):
             state = "other_algorithm"
-        elif _same_digest(stated, response):
+        elif _is_digest(stated, response.body) or _is_digest(stated, _without_chunks(response)):
             state = "right"
         else:
             state = "wrong"
             note = f"the payload digest is {payload_digest(response.body)}, stated is {stated}"
         self.tally("payload_digests", state)
         row["doc_id"] = document_id(canonical_url(row["url"]), row["date"], stated)
+        return note
+
+    def _check_block(self, record: Record) -> str:
+        """A note where the stated digest of a record's block, HTTP head and all, is another one."""
+        stated = "".join(record.headers.get("warc-block-digest", "").split())
+        note = ""
+        if not stated:
+            state = "absent"
+        elif record.block is None:
+            state = "unchecked"
+        elif not stated.lower().startswith("sha1:"):
+            state = "other_algorithm"
+        elif _is_digest(stated, record.block):
+            state = "right"
+        else:
+            state = "wrong"
+            note = f"the block digest is {payload_digest(record.block)}, stated is {stated}"
+        self.tally("block_digests", state)
         return note
 
     def _admit(self, row: Row) -> None:
@@ -247,14 +267,21 @@ class Judge:
         )
 
 
-def _same_digest(stated: str, response: Response) -> bool:
-    """Whether a stated SHA-1 is that of the body as stored, or without its transfer coding: writers do either."""
+def _is_digest(stated: str, data: bytes | None) -> bool:
+    """Whether a stated SHA-1 is that of `data`: base32, as most write it, hex or base64."""
+    if data is None:
+        return False
     value = stated.partition(":")[2]
-    bodies = [response.body]
-    if "chunked" in response.headers.get("transfer-encoding", "").lower():
-        bodies.append(decode_body(Response(None, {"transfer-encoding": "chunked"}, response.body), 1 << 62)[0])
-    for body in bodies:
-        digest = hashlib.sha1(body, usedforsecurity=False)
-        if value.upper() == base64.b32encode(digest.digest()).decode() or value.lower() == digest.hexdigest():
-            return True
-    return False
+    digest = hashlib.sha1(data, usedforsecurity=False).digest()
+    return (
+        value.upper() == base64.b32encode(digest).decode()
+        or value.lower() == digest.hex()
+        or value.translate(_URL_SAFE) == base64.b64encode(digest).decode()
+    )
+
+
+def _without_chunks(response: Response) -> bytes | None:
+    """The body without its transfer coding, of which some writers state the digest; None without such a coding."""
+    if "chunked" not in response.headers.get("transfer-encoding", "").lower():
+        return None
+    return decode_body(Response(None, {"transfer-encoding": "chunked"}, response.body), 1 << 62)[0]

@@ -68,7 +68,7 @@ class _Model:
             text = text.lower()
         data = np.frombuffer(unicodedata.normalize("NFC", text).encode("utf-8", "surrogatepass"), np.uint8)
         counts = np.zeros(len(self.weights), np.float32)
-        found = np.empty(len(self.weights), np.int64)
+        found = np.empty(min(len(data), len(self.weights)), np.int64)
         distinct = count_features(data, self.moves, self.rows, self.outputs, counts, found)
         scores = np.zeros_like(self.prior)
         if distinct:

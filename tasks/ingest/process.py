@@ -86,11 +86,10 @@ def _rows(job: Job, judge: Judge) -> Iterator[Row]:
         row = judge.damage(found) if isinstance(found, Damage) else judge.record(found)
         if row is not None:
             # Headers are decoded leniently; an Arrow string is strict UTF-8.
-            yield {name: _valid(value) for name, value in row.items()}
-
-
-def _valid(value: Any) -> Any:
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
+            for name, value in row.items():
+                if isinstance(value, str) and not value.isascii():
+                    row[name] = value.encode("utf-8", "replace").decode("utf-8")
+            yield row
 
 
 def load_blocklist(files: tuple[str, ...]) -> Blocklist:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hashlib
 import json
 import os
 import zipfile
@@ -158,6 +160,38 @@ def test_stated_digests_count_and_wrong_ones_are_noted(tmp_path: Path, store: St
     assert kept[1]["doc_id"] == document_id("http://example.org/2", DATE, wrong)
     assert kept[0]["detail"] is None
     assert kept[1]["detail"] == f"the payload digest is {payload_digest(page(2))}, stated is {wrong}"
+
+
+def test_block_digests_are_checked_and_wrong_ones_noted(tmp_path: Path, store: Store) -> None:
+    archive = Archive(gzip=False).add("http://example.org/1", page(1)).add("http://example.org/2", page(2))
+    second = archive.data[archive.offsets[1] :]
+    block = second.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n\r\n")
+    right = payload_digest(block)
+    broken = second.replace(b"charset=utf-8", b"charset=utf-9")
+    artifact = ingest(store, [write(tmp_path / "d.warc", archive.data[: archive.offsets[1]] + broken)])
+    assert artifact.manifest.metrics["block_digests"] == {"right": 1, "wrong": 1}
+    assert artifact.manifest.metrics["payload_digests"] == {"right": 2}
+    now = payload_digest(block.replace(b"charset=utf-8", b"charset=utf-9"))
+    details = [(row["kept"], row["detail"]) for row in read_rows(artifact, "decisions")]
+    assert details == [(True, None), (True, f"the block digest is {now}, stated is {right}")]
+
+
+def test_digests_may_be_spelt_in_base32_hex_or_base64(tmp_path: Path, store: Store) -> None:
+    archive = Archive(gzip=False)
+    for number in range(8):
+        archive.add(f"http://example.org/{number}", page(number))
+    data = archive.data
+    for number in range(8):
+        digest = hashlib.sha1(page(number)).digest()
+        spelt = (
+            payload_digest(page(number)),
+            f"SHA1:{digest.hex()}",
+            "sha1:" + base64.b64encode(digest).decode(),
+            "sha1:" + base64.urlsafe_b64encode(digest).decode(),
+        )
+        data = data.replace(payload_digest(page(number)).encode(), spelt[number % 4].encode())
+    metrics = ingest(store, [write(tmp_path / "d.warc", data)]).manifest.metrics
+    assert metrics["payload_digests"] == {"right": 8} and metrics["block_digests"] == {"right": 8}
 
 
 def test_one_process_and_two_give_the_same_bytes(tmp_path: Path) -> None:
