@@ -22,6 +22,7 @@ from tasks.paragraphs.config import ParagraphsConfig
 from tasks.paragraphs.repeats import Marks, Partitions, RepeatTask, find_repeats
 from tasks.paragraphs.units import Hashes, Ints, find_units, hash_units, without
 from tasks.stage import Stage, StageContext, Summary
+from tasks.text.changed import decisions_on, with_texts
 
 CUT, REPEATED, SHORT = "paragraphs_cut", "all_repeated", "too_short_after"
 
@@ -139,11 +140,7 @@ def _write(context: StageContext, documents: InputTable, marks: Marks, first: In
         dropped = left < config.min_remaining
         kept = np.ones(whole.num_rows, dtype=np.bool_)
         kept[cut.rows[dropped]] = False
-        column = whole.schema.get_field_index("text")
-        texts = pc.replace_with_mask(
-            _one(whole.column("text")), _mask(whole.num_rows, cut.rows), _one(cut.texts.column("text"))
-        )
-        changed = whole.set_column(column, whole.schema.field(column), texts.cast(whole.schema.field(column).type))
+        changed = with_texts(whole, cut.rows, cut.texts.column("text"))
         context.writer("data").write(changed.filter(pa.array(kept)))
         context.writer("decisions").write(_decisions(whole.column("doc_id"), cut, left, dropped, config))
         figures["documents_cut"] += int((~dropped).sum())
@@ -170,46 +167,20 @@ class _CutTasks(Sequence[CutTask]):
         return CutTask(shard, self.unit, self.marks.between(int(begin), int(end)))
 
 
-def _mask(rows: int, chosen: Ints) -> pa.Array:
-    mask = np.zeros(rows, dtype=np.bool_)
-    mask[chosen] = True
-    return pa.array(mask)
-
-
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays([chunk.cast(pa.string()) for chunk in column.chunks] or [pa.array([], pa.string())])
-
-
 def _decisions(
     doc_id: pa.ChunkedArray, cut: Cut, left: Ints, dropped: NDArray[np.bool_], config: ParagraphsConfig
 ) -> pa.Table:
     """Score: the share of the document's characters that was cut; threshold: what a dropped one should have kept."""
-    rows = len(doc_id)
-    columns: dict[str, list[Any]] = {name: [None] * rows for name in ("reason", "score", "threshold", "detail")}
-    kept = np.ones(rows, dtype=np.bool_)
-    for number, row in enumerate(cut.rows):
-        short = bool(dropped[number])
-        kept[row] = not short
-        all_cut = cut.cut[number] == cut.units[number]
-        columns["reason"][row] = (REPEATED if all_cut else SHORT) if short else CUT
-        columns["score"][row] = float(cut.lost[number] / cut.before[number])
-        columns["threshold"][row] = float(config.min_remaining) if short and not all_cut else None
-        columns["detail"][row] = (
-            f"{cut.cut[number]} of {cut.units[number]} {config.unit}s cut, {left[number]} characters left"
-        )
-    return pa.table(
-        {
-            "doc_id": doc_id,
-            "kept": kept,
-            "failed": np.zeros(rows, dtype=np.bool_),
-            "reason": pa.array(columns["reason"], pa.string()),
-            "score": pa.array(columns["score"], pa.float64()),
-            "threshold": pa.array(columns["threshold"], pa.float64()),
-            "draw": pa.nulls(rows, pa.float64()),
-            "detail": pa.array(columns["detail"], pa.string()),
-            "url": pa.nulls(rows, pa.string()),
-        },
-        schema=DECISIONS.schema,
+    all_cut = cut.cut == cut.units
+    counts = zip(cut.cut.tolist(), cut.units.tolist(), left.tolist(), strict=True)
+    return decisions_on(
+        doc_id,
+        cut.rows,
+        kept=~dropped,
+        reason=np.where(dropped, np.where(all_cut, REPEATED, SHORT), CUT),
+        score=cut.lost / cut.before,
+        threshold=[float(config.min_remaining) if short else None for short in (dropped & ~all_cut).tolist()],
+        detail=[f"{n} of {units} {config.unit}s cut, {rest} characters left" for n, units, rest in counts],
     )
 
 

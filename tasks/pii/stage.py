@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from artifacts.errors import UserError
 from artifacts.tables import DECISIONS, DOCUMENTS
 from tasks.pii.config import PiiConfig
 from tasks.pii.replace import KINDS, PiiTask, Rules, replace_shard
 from tasks.stage import Stage, StageContext, Summary
+from tasks.text.changed import decisions_on, with_texts
 
 REPLACED = "pii_replaced"
 ROWS_A_BATCH = 2_048
@@ -39,8 +40,8 @@ def run(context: StageContext) -> Summary:
         changed_documents += changed.num_rows
         table = shard.read()
         rows = changed.column("row").to_numpy() - shard.first_row
-        context.writer("data").write(_with_texts(table, rows, changed.column("text")))
-        context.writer("decisions").write(_decisions(table, rows, counts))
+        context.writer("data").write(with_texts(table, rows, changed.column("text")))
+        context.writer("decisions").write(_decisions(table.column("doc_id"), rows, counts))
     metrics: dict[str, Any] = {
         "documents": documents.rows,
         "documents_changed": changed_documents,
@@ -64,39 +65,16 @@ def rules_of(config: PiiConfig) -> Rules:
     )
 
 
-def _with_texts(table: pa.Table, rows: np.ndarray, texts: pa.ChunkedArray) -> pa.Table:
-    """The table with other texts in the given rows (ascending)."""
-    if not len(rows):
-        return table
-    place = table.schema.get_field_index("text")
-    mask = np.zeros(table.num_rows, dtype=np.bool_)
-    mask[rows] = True
-    old = table.column(place).combine_chunks()
-    new = pc.replace_with_mask(old, pa.array(mask), texts.combine_chunks().cast(old.type))
-    return table.set_column(place, table.schema.field(place), new)
-
-
-def _decisions(table: pa.Table, rows: np.ndarray, counts: np.ndarray) -> pa.Table:
+def _decisions(doc_id: pa.ChunkedArray, rows: NDArray[np.int64], counts: NDArray[np.int64]) -> pa.Table:
     """Score: how many were replaced; detail: of which kinds."""
-    size = table.num_rows
-    reasons, details = np.full(size, None, dtype=object), np.full(size, None, dtype=object)
-    scores = np.full(size, np.nan)
-    reasons[rows] = REPLACED
-    scores[rows] = counts.sum(axis=1)
-    details[rows] = [
-        ", ".join(f"{name}: {count}" for name, count in zip(KINDS, row, strict=True) if count)
-        for row in counts.tolist()
-    ]
-    columns = {
-        **{field.name: pa.nulls(size, field.type) for field in DECISIONS.schema},
-        "doc_id": table.column("doc_id"),
-        "kept": pa.array(np.ones(size, dtype=np.bool_)),
-        "failed": pa.array(np.zeros(size, dtype=np.bool_)),
-        "reason": pa.array(reasons, pa.string()),
-        "score": pa.array(scores, mask=np.isnan(scores)),
-        "detail": pa.array(details, pa.string()),
-    }
-    return pa.table(columns, schema=DECISIONS.schema)
+    found = (zip(KINDS, row, strict=True) for row in counts.tolist())
+    return decisions_on(
+        doc_id,
+        rows,
+        reason=REPLACED,
+        score=counts.sum(axis=1).astype(np.float64),
+        detail=[", ".join(f"{name}: {count}" for name, count in kinds if count) for kinds in found],
+    )
 
 
 STAGE = Stage(
