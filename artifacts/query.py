@@ -37,6 +37,31 @@ def query(artifact: Artifact, table: str, sql: str, values: Sequence[Any] = ()) 
     return ask({"t": Table(artifact, table)}, sql, values)
 
 
+def sift(
+    artifact: Artifact, table: str, among: tuple[str, str], sql: str, values: Sequence[Any] = ()
+) -> list[dict[str, Any]]:
+    """Rows of a query over those rows of a table that meet a plain condition, which are copied first.
+
+    DuckDB works out a long condition inside its scan of Parquet for every row, also those that a plain one leaves out
+    (`not kept`: 0.45 s of processor time for a million URLs of which 150,000 are wanted; 0.30 s by way of a copy).
+
+    Args:
+        among: the columns of the copy, which is called `t` in the query, and the condition.
+
+    Raises:
+        RunError: the table cannot be read.
+    """
+    whole = Table(artifact, table)
+    if not artifact.files(table):
+        return []
+    try:
+        with connect() as connection:
+            connection.execute(f"create temp table t as select {among[0]} from ({_rows(whole)}) where {among[1]}")
+            return _fetched(connection.execute(sql, list(values)))
+    except duckdb.Error as error:
+        raise _unreadable([whole], error) from error
+
+
 def ask(tables: Mapping[str, Table], sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
     """Rows of a query over tables of artifacts, each under the name given; none if one of them has no files.
 
@@ -55,11 +80,14 @@ def ask(tables: Mapping[str, Table], sql: str, values: Sequence[Any] = ()) -> li
         given = f"with {given} " + re.sub(r"^\s*with\s", ", ", sql, count=1, flags=re.IGNORECASE)
     try:
         with connect() as connection:
-            found = connection.execute(given or sql, list(values))
-            names = [column[0] for column in found.description]
-            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+            return _fetched(connection.execute(given or sql, list(values)))
     except duckdb.Error as error:
         raise _unreadable(tables.values(), error) from error
+
+
+def _fetched(found: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    names = [column[0] for column in found.description]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
 @cache

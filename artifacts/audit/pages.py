@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from artifacts.audit.reads import rows_of
 from artifacts.graph import StoreGraph
-from artifacts.query import columns, query
+from artifacts.query import columns, query, sift
 from artifacts.store import Artifact
 from artifacts.urls import PLAIN, canonical_url
 
@@ -141,8 +141,12 @@ def _scanned(root: Artifact, condition: str, values: list[Any]) -> list[_Row]:
     that meet it. Without `doc_id` a scan of a million rows takes two thirds of the time."""
     found = []
     for table, decided, file in (("data", False, "warc_file"), ("decisions", True, "null")):
-        wanted = f"not kept and ({condition})" if decided and _kept_are_documents(root) else condition
-        numbers = [row["row"] for row in query(root, table, f"select row from t where {wanted}", values)]
+        chosen = f"select row from t where {condition}"
+        if decided and _kept_are_documents(root):
+            hits = sift(root, table, ("row, url", "not kept"), chosen, values)
+        else:
+            hits = query(root, table, chosen, values)
+        numbers = [row["row"] for row in hits]
         if numbers:
             sql = f"select row, doc_id, url, {file} as warc_file from t where row in (select unnest(?))"
             found += [_Row(decided=decided, **row) for row in query(root, table, sql, [numbers])]

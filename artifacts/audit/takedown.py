@@ -18,6 +18,7 @@ from artifacts.audit.trace import is_model, trace_pages
 from artifacts.errors import UserError
 from artifacts.graph import StoreGraph, inputs_first
 from artifacts.lock import users
+from artifacts.query import sift
 from artifacts.store import Artifact, Store
 from artifacts.urls import DEFAULT_PORTS, PLAIN, PORTLESS, canonical_url, place
 
@@ -146,8 +147,9 @@ def _rows(root: Artifact, table: str, blocklist: Blocklist) -> list[dict[str, An
         return []
     where, values = _condition(root, table, blocklist)
     chosen = ", ".join(name if name in have else f"null as {name}" for name in names)
-    dropped = "not kept and " if table == "decisions" else ""
-    return query(root, table, f"select {chosen} from t where {dropped}({where})", values)
+    if table == "decisions":
+        return sift(root, table, (chosen, "not kept"), f"select * from t where {where}", values)
+    return query(root, table, f"select {chosen} from t where {where}", values)
 
 
 def _condition(artifact: Artifact, table: str, blocklist: Blocklist) -> tuple[str, list[Any]]:
@@ -303,11 +305,12 @@ def _duplicates(whole: StoreGraph, touched: Collection[Artifact], taken: Collect
     for artifact in whole.newest_first(a for a in touched if "doc_a" in columns(a, "pairs")):
         # A survivor in an earlier crawl is followed by the artifact that it lives in.
         decided = "select doc_id, split_part(detail, ' ', 1) as survivor, score from t where not kept and "
-        for row in query(artifact, "decisions", decided + "survivor in (select unnest(?::varchar[]))", [ids]):
+        given: list[Any] = list(ids) if len(ids) <= MARKS else [ids]
+        for row in query(artifact, "decisions", decided + _among("survivor", ids), given) if ids else ():
             if row["doc_id"] not in taken:
                 entry = {"survivor": row["survivor"], "score": row["score"], "artifact": artifact.ref}
                 returning.setdefault(row["doc_id"], entry)
-        for row in query(artifact, "decisions", decided + "doc_id in (select unnest(?::varchar[]))", [ids]):
+        for row in query(artifact, "decisions", decided + _among("doc_id", ids), given) if ids else ():
             if row["survivor"] and row["survivor"] not in taken:
                 copies.setdefault(row["survivor"], _copy(row["doc_id"], row["score"], artifact))
         kept = _similar(artifact, ids)
