@@ -14,10 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.ingest.complexity import TooComplex, nesting_depth
+from tasks.ingest.config import IngestConfig
 from tasks.ingest.extract import TextError, clean_text, decode_text
 from tasks.ingest.extractors import extract_html
 from tasks.ingest.http import BodyError, Response, dechunk, decode_body, parse_response
+from tasks.ingest.judge import Judge
 from tasks.ingest.language import identify
+from tasks.ingest.reader import Record
 from tasks.ingest.text_sources import detokenise
 from tasks.ingest.urls import Blocklist, canonical_url
 from tests.tasks.archives import SENTENCE, page
@@ -158,6 +161,27 @@ def test_main_content_falls_back_and_depth_is_bounded() -> None:
     assert nesting_depth("<div><p><p><b></b></div>" * 9) == 2
     with pytest.raises(TooComplex, match="20000 deep"):
         extract_html("<div>" * 20_000, True, [])
+
+
+@pytest.mark.parametrize(
+    ("html", "reason", "score", "threshold"),
+    [
+        ("<table>" + ("<tr>" + "<td>1" * 1_000) * 1_000 + "</table>", "too_complex", 1_001_001, 200_000),
+        ("<p>x</p>" * 1_000_000, "too_complex", 1_000_000, 200_000),
+        ("<div>" * 200_000, "too_complex", 200_000, 2_000),
+        ("<p " + "a " * 1_000_000 + ">", "too_complex", 1_000_000, 3_000),
+        (f"<p title='{'x ' * 2_000_000}'>{SENTENCE}", "kept", None, None),
+        (f"<pre>{SENTENCE}{' ' * 4_000_000}{SENTENCE}</pre>", "kept", None, None),
+        ("<!--" + "x--" * 1_000_000, "no_text", None, None),
+    ],
+    ids=["cells", "siblings", "nested", "attributes", "attribute", "spaces", "comment"],
+)
+def test_a_bomb_is_a_decision(html: str, reason: str, score: float | None, threshold: float | None) -> None:
+    block = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + html.encode()
+    judge = Judge(IngestConfig(), Blocklist([]), "made.warc", "crawl")
+    row = judge.record(Record(0, "response", {"warc-target-uri": "http://example.org/"}, len(block), block))
+    assert row is not None
+    assert (row["reason"], row.get("score"), row.get("threshold")) == (reason, score, threshold)
 
 
 def test_languages_by_code_and_probability() -> None:
