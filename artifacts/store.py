@@ -143,9 +143,11 @@ class Store:
     def walk(self, relative: str) -> list[str]:
         """Paths of all files below a folder of the store, relative to that folder, sorted."""
         if not self.remote:
-            above = self._full(relative)
-            found = os.walk(above, followlinks=True)
-            return sorted(os.path.relpath(os.path.join(at, name), above) for at, _, names in found for name in names)
+            above, paths = self._full(relative), []
+            for at, folders, names in os.walk(above):
+                linked = [name for name in folders if os.path.islink(os.path.join(at, name))]  # listed, not entered
+                paths += [os.path.relpath(os.path.join(at, name), above) for name in (*names, *linked)]
+            return sorted(paths)
         self.fs.invalidate_cache()
         top = self._full(relative).strip("/") + "/"
         return sorted(str(path).lstrip("/").removeprefix(top) for path in self.fs.find(self._full(relative)))

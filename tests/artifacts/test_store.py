@@ -146,6 +146,30 @@ def test_references(store: Store) -> None:
             store.resolve(wrong)
 
 
+def test_a_local_store_reads_as_fsspec_does(tmp_path: Path) -> None:
+    """The same folder once by plain file calls, once as a remote store whose file system is fsspec's local one."""
+    for name in ("b/part.txt", "b/deep/ä", "a", "b/.hidden"):
+        (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folder" / name).write_text(name)
+    (tmp_path / "folder/linked").symlink_to(tmp_path / "folder/b")
+    plain, general = Store(tmp_path), Store(tmp_path)
+    general.remote = True
+    for store in (plain, general):
+        assert store.walk("folder") == ["a", "b/.hidden", "b/deep/ä", "b/part.txt", "linked"]
+        assert store.list_dir("folder") == ["a", "b", "linked"] and store.list_dir("") == ["folder"]
+        assert store.walk("none") == store.list_dir("none") == []
+        assert store.holds("folder/a") and store.holds("folder/linked/part.txt") and not store.holds("folder/c")
+        assert store.digest("folder/a") == ("ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb", 1)
+        assert store.read_text("folder/b/deep/ä") == "b/deep/ä"
+        with pytest.raises(UserError, match="no such file"):
+            store.read_bytes("folder/c")
+        with pytest.raises(FileNotFoundError):
+            store.digest("folder/c")
+        store.remove("folder/c")
+    plain.remove("folder/a")
+    assert not plain.holds("folder/a") and not general.holds("folder/a")
+
+
 def test_an_ambiguous_prefix_names_the_candidates(store: Store) -> None:
     made = [make(store, str(number)).artifact for number in range(17)]  # two of 17 share their first hex digit
     first = next(a.recipe[0] for a in made if sum(b.recipe[0] == a.recipe[0] for b in made) > 1)
