@@ -134,12 +134,14 @@ def _figures_by_file(root: Artifact, often: Mapping[Artifact, str]) -> dict[tupl
     if not often:
         sql = "select warc_file, source, count(*) as documents, 0 as tokens from d group by all"
     else:
-        # Rows are counted by their numbers: counting distinct doc_ids, strings of 32, took a third longer.
+        # Spans are summed before the join: joining each and counting distinct documents took a tenth longer.
         parts = " union all ".join(map(_spans_read, tables, often.values()))
         sql = f"""
-            with spans as ({parts})
-            select warc_file, source, count(distinct row) as documents, sum(times * length)::bigint as tokens
-            from spans join d using (doc_id) where length > 0 group by all"""
+            with spans as ({parts}), trained as (
+                select doc_id, sum(times * length) as tokens from spans where length > 0 group by doc_id
+            )
+            select warc_file, source, count(*) as documents, sum(tokens)::bigint as tokens
+            from trained join d using (doc_id) group by all"""
     rows = ask({"d": Table(root), **tables}, sql)
     return {(row["warc_file"], row["source"]): (row["documents"], row["tokens"]) for row in rows}
 
