@@ -127,7 +127,7 @@ def _all_ruled_out(documents: int) -> str:
 
 STAGE = Stage(
     name="quality",
-    version=2,
+    version=3,
     config=QualityConfig,
     reads={"documents": DOCUMENTS},
     writes={"data": DOCUMENTS, "decisions": DECISIONS},

@@ -57,6 +57,17 @@ def test_lines_by_hand() -> None:
     assert measured("x" * 30 + "\n" + "x" * 29)["short_lines"] == 0.5  # fewer than 30
 
 
+def test_emoji_close_a_sentence_and_end_none() -> None:
+    for text, ends in (
+        ("Five words are in here. 🦁", 1),
+        ("Five words are in here! ❤️👩‍🚀)", 1),
+        ("Five words are in here 🦁", 0),
+    ):
+        found = measured(text)
+        assert (found["sentences"], found["punctuated_lines"]) == (ends, ends)
+    assert measured("Five words are in here. ✓ checked")["punctuated_lines"] == 0
+
+
 def test_repeated_lines_and_paragraphs_by_hand() -> None:
     text = "aaaa\n bbb \n\naaaa\nbbb\n\n\ncc\naaaa\r\n"
     found = measured(text)

@@ -19,9 +19,11 @@ CODES = 0x20000  # above are ideographs (letters without spaces) and nothing els
 ENDS = ".!?‼⁇⁈⁉؟۔܀܁܂।॥။၊።፧፨᠃᠉។៕‽⸮︒﹒﹖﹗"
 # These end a sentence whatever follows: such text writes no space behind them.
 WIDE_ENDS = "。！？｡．…"
-# A line that ends in a closing quotation mark ends as C4 wants it; a bracket does if what it closes does.
+# A line that ends in a closing quotation mark ends as C4 wants it; a bracket or an emoji does if what it closes does.
 QUOTES = "\"'”’»›」』〞＂＇"
 CLOSERS = ")]}）】〕］｝〉》＞>*"
+# Behind a sentence they are a part of it: emoji, symbols, and what joins or varies them.
+EMOJI = ((0x200D, 0x200D), (0x2600, 0x27BF), (0x2B50, 0x2B55), (0xFE0F, 0xFE0F), (0x1F000, 0x1FAFF))
 BULLETS = "•‣⁃◦∙▪▫●○■□▶►▸・·∗"
 # Bullets only with white space behind them: in front of a word they are signs.
 DASHES = "-*–—+"
@@ -44,6 +46,8 @@ def classes() -> NDArray[np.uint16]:
     for first, last in SPACELESS:
         part = found[first : min(last + 1, CODES)]
         part[part & (LETTER | NUMBER) > 0] |= LONE
+    for first, last in EMOJI:
+        found[first : last + 1] |= CLOSER
     for characters, bit in (
         (ENDS, END),
         (WIDE_ENDS, END | WIDE),
