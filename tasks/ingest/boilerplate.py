@@ -32,6 +32,8 @@ BEFORE_SECTION = 0.5  # "Related articles" ends the page if so much of its text 
 LEAST_KEPT = 0.3  # where less would be left, the lines are not of the kind that the rules know
 REPEATED = 20  # lines of this length that were there before are a second copy: captions of galleries, calls to act
 
+# A page of more lines is not taken apart: 30 million line ends in a `pre` had taken 2.4 GB when they were stopped.
+MOST_LINES = 500_000
 _TAG = re.compile(r"<[^>]*>")
 _LINK_TAG = re.compile(r"<(/?)a\b[^>]*>")
 _SENTENCE_END = frozenset(".,!?…:;，。！？：；」』”\"'’)）]।؟")
@@ -85,6 +87,11 @@ def read_lines(minimal: str) -> list[Line]:
         lines.append(Line(text, weight, linked, heading, fixed or "\t" in stripped, gap))
         gap = False
     return lines
+
+
+def without_tags(minimal: str) -> str:
+    """The text of resiliparse's `minimal_html` output, all of it."""
+    return _unescape(_TAG.sub("", minimal))
 
 
 def _weight(text: str) -> int:

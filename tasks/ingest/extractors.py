@@ -10,7 +10,7 @@ from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
 from artifacts.errors import UserError
-from tasks.ingest.boilerplate import drop_boilerplate, join_lines, read_lines
+from tasks.ingest.boilerplate import MOST_LINES, drop_boilerplate, join_lines, read_lines, without_tags
 from tasks.ingest.boilerplate_words import SKIPPED
 from tasks.ingest.complexity import check_complexity
 from tasks.ingest.extract import TextError
@@ -75,6 +75,8 @@ def main_text(html: str | HTMLTree, skip: Sequence[str]) -> str:
         post_meta=False,
         skip_elements=list(skip) or None,
     )
+    if minimal.count("\n") > MOST_LINES:
+        return without_tags(str(minimal))
     lines = read_lines(str(minimal))
     drop_boilerplate(lines)
     return join_lines(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.ingest.boilerplate import drop_boilerplate, join_lines, read_lines
+from tasks.ingest import extractors
+from tasks.ingest.boilerplate import MOST_LINES, Line, drop_boilerplate, join_lines, read_lines
 from tasks.ingest.complexity import (
     _FLAT,
     _FORMATTING,
@@ -200,6 +202,15 @@ def test_large_pages_are_no_bombs() -> None:
     check_complexity("<select>" + "<option>" * 10_000)
     check_complexity(f"<p title='{'many words ' * 9_000}'>text</p><script>{'var a = 1; ' * 9_000}</script>")
     check_complexity(f"<p>{'many words ' * 9_000}")
+
+
+def test_a_flood_of_lines_is_not_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(minimal: str) -> list[Line]:
+        raise AssertionError(f"{len(minimal)} characters are made objects")
+
+    monkeypatch.setattr(extractors, "read_lines", refuse)
+    flood = "a &lt; b\n" * (MOST_LINES + 1)
+    assert extract_html(f"<body><main><pre>{flood}</pre></main></body>").strip() == html.unescape(flood).strip()
 
 
 PIECES = [
