@@ -178,7 +178,8 @@ STAGE = Stage(
     name="ingest",
     # 2: what blocklist entries with a port or a password mean; 3: columns robots, licence, licence_by;
     # 4: revisits name their record, damage costs fewer records; 5: lines of boilerplate dropped, too_complex;
-    # 6: floods of attributes and formatting that too_complex missed, joiners in endless combining characters
+    # 6: floods of attributes and formatting that too_complex missed, joiners in endless combining characters,
+    # notes of wrong block digests
     version=6,
     config=IngestConfig,
     reads={"crawl": CRAWL},
