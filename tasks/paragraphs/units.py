@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks.text.batches import text_blocks
 from tasks.text.compiled import compiled
 from tasks.text.normalise import normalise
 
@@ -29,7 +30,6 @@ _PRIME = np.uint64(0x100000001B3)
 _MIX_1 = np.uint64(0xFF51AFD7ED558CCD)
 _MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
 _SHIFT = np.uint64(33)
-_SPACE = np.uint64(32)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,6 @@ class Units:
         counts: units of each text.
         begins, ends: where each unit is in `data`.
         characters: code points of each unit.
-        ascii: whether a unit has ASCII characters only.
     """
 
     data: Bytes
@@ -50,25 +49,29 @@ class Units:
     begins: Ints
     ends: Ints
     characters: Ints
-    ascii: NDArray[np.bool_]
 
 
 def find_units(texts: pa.ChunkedArray, unit: str) -> Units:
     """Where the units of a column of texts are. A null is a text without any."""
     data, offsets = _buffers(texts)
     most = int(np.count_nonzero(data == 10)) + len(offsets) - 1
-    counts, begins, ends, characters, ascii = _find(data, offsets, LINE_FEEDS[unit], most)
-    return Units(data, offsets, counts, begins, ends, characters, ascii)
+    counts, begins, ends, characters = _find(data, offsets, LINE_FEEDS[unit], most)
+    return Units(data, offsets, counts, begins, ends, characters)
 
 
 def hash_units(units: Units, min_characters: int) -> Hashes:
     """One 64-bit hash a unit; `NOTHING` for those that are shorter or have no letter and no number."""
-    chosen = units.characters >= min_characters
-    hashes: Hashes = _hash_ascii(units.data, units.begins, units.ends, chosen & units.ascii)
-    for number in np.flatnonzero(chosen & ~units.ascii):
-        text = units.data[units.begins[number] : units.ends[number]].tobytes().decode("utf8", "surrogatepass")
-        normal = np.frombuffer(normalise(text).encode("utf8", "surrogatepass"), dtype=np.uint8)
-        hashes[number] = _hash_normal(normal)
+    hashes = np.zeros(len(units.begins), dtype=np.uint64)
+    chosen = np.flatnonzero(units.characters >= min_characters)
+    data, offsets = _gathered(units.data, units.begins[chosen], units.ends[chosen])
+    texts = pa.LargeStringArray.from_buffers(len(chosen), pa.py_buffer(offsets), pa.py_buffer(data))
+    for block in text_blocks(pa.chunked_array([texts])):
+        rows = chosen[block.first : block.first + len(block.ok)]
+        hashes[rows] = _hash_normal(block.normal, block.normal_bounds)
+        for row in rows[~block.ok]:
+            text = units.data[units.begins[row] : units.ends[row]].tobytes().decode("utf8", "surrogatepass")
+            normal = np.frombuffer(normalise(text).encode("utf8", "surrogatepass"), dtype=np.uint8)
+            hashes[row] = _hash_normal(normal, np.array([[0, len(normal)]], dtype=np.uint64))[0]
     return hashes
 
 
@@ -103,12 +106,11 @@ def _is_space(byte: int) -> bool:
 
 
 @compiled
-def _find(data: Bytes, offsets: Ints, line_feeds: int, most: int) -> tuple[Ints, Ints, Ints, Ints, NDArray[np.bool_]]:
+def _find(data: Bytes, offsets: Ints, line_feeds: int, most: int) -> tuple[Ints, Ints, Ints, Ints]:
     counts = np.zeros(len(offsets) - 1, dtype=np.int64)
     begins = np.empty(most, dtype=np.int64)
     ends = np.empty(most, dtype=np.int64)
     characters = np.empty(most, dtype=np.int64)
-    ascii = np.empty(most, dtype=np.bool_)
     found = 0
     for text in range(len(offsets) - 1):
         at, end = offsets[text], offsets[text + 1]
@@ -119,7 +121,6 @@ def _find(data: Bytes, offsets: Ints, line_feeds: int, most: int) -> tuple[Ints,
                 break
             begin = last = at
             feeds = size = pending = 0
-            plain = True
             while at < end and feeds < line_feeds:
                 byte = data[at]
                 if _is_space(byte):
@@ -128,14 +129,13 @@ def _find(data: Bytes, offsets: Ints, line_feeds: int, most: int) -> tuple[Ints,
                 else:
                     last = at
                     feeds = 0
-                    plain = plain and byte < 128
                     size += pending + (byte < 128 or byte >= 192)  # a code point is counted at its first byte
                     pending = 0
                 at += 1
-            begins[found], ends[found], characters[found], ascii[found] = begin, last + 1, size, plain
+            begins[found], ends[found], characters[found] = begin, last + 1, size
             found += 1
             counts[text] += 1
-    return counts, begins[:found], ends[:found], characters[:found], ascii[:found]
+    return counts, begins[:found], ends[:found], characters[:found]
 
 
 @compiled
@@ -149,34 +149,28 @@ def _finished(value: np.uint64) -> np.uint64:
 
 
 @compiled
-def _hash_ascii(data: Bytes, begins: Ints, ends: Ints, chosen: NDArray[np.bool_]) -> Hashes:
-    out = np.zeros(len(begins), dtype=np.uint64)
-    for number in range(len(begins)):
-        if not chosen[number]:
-            continue
-        value, words, gap = _OFFSET, False, False
-        for at in range(begins[number], ends[number]):
-            byte = data[at]
-            if 65 <= byte <= 90:
-                byte += np.uint8(32)
-            if 97 <= byte <= 122 or 48 <= byte <= 57:
-                if gap and words:
-                    value = (value ^ _SPACE) * _PRIME
-                value = (value ^ np.uint64(byte)) * _PRIME
-                words, gap = True, False
-            else:
-                gap = True
-        if words:
-            out[number] = _finished(value)
+def _hash_normal(normal: Bytes, bounds: NDArray[np.uint64]) -> Hashes:
+    """The hash of each normal form, shape (rows,)."""
+    out = np.zeros(len(bounds), dtype=np.uint64)
+    for row in range(len(bounds)):
+        value = _OFFSET
+        for at in range(bounds[row, 0], bounds[row, 1]):
+            value = (value ^ np.uint64(normal[at])) * _PRIME
+        if bounds[row, 1] > bounds[row, 0]:
+            out[row] = _finished(value)
     return out
 
 
 @compiled
-def _hash_normal(data: Bytes) -> np.uint64:
-    value = _OFFSET
-    for byte in data:
-        value = (value ^ np.uint64(byte)) * _PRIME
-    return _finished(value) if len(data) else np.uint64(0)
+def _gathered(data: Bytes, begins: Ints, ends: Ints) -> tuple[Bytes, Ints]:
+    """The units' bytes one after the other, and where each begins (rows + 1)."""
+    offsets = np.zeros(len(begins) + 1, dtype=np.int64)
+    for number in range(len(begins)):
+        offsets[number + 1] = offsets[number] + ends[number] - begins[number]
+    out = np.empty(offsets[-1], dtype=np.uint8)
+    for number in range(len(begins)):
+        _copied(out, offsets[number], data, begins[number], ends[number])
+    return out, offsets
 
 
 @compiled
