@@ -54,7 +54,7 @@ def dedup(subject: Subject) -> Table | None:
     numbers = [
         (name, value) for name, value in metrics.items() if isinstance(value, int) and not isinstance(value, bool)
     ]
-    plots: list[Markup] = []
+    plots: list[tuple[Markup, str]] = []  # each with its caption
     threshold = artifact.manifest.config.get("threshold")
     curve = metrics.get("candidate_probability") or {}
     if curve:
@@ -62,15 +62,16 @@ def dedup(subject: Subject) -> Table | None:
         describe = "Probability that MinHash-LSH compares two documents, by their Jaccard similarity."
         plot = Plot("Candidate probability", describe, "Jaccard similarity", "probability")
         plot.lines = [Line("", [x for x, _ in points], [y for _, y in points], "dots")]
-        plots.append(draw(plot))
+        plots.append((draw(plot), "Pairs of documents that MinHash-LSH compares, by Jaccard similarity."))
     pairs = _jaccard(subject)
     if pairs is not None:
         describe = f"{sum(pairs[0]) + sum(pairs[1]):,} pairs were compared exactly; accepted at {threshold} and above."
         stacks = [("accepted", pairs[0]), ("rejected", pairs[1])]
         edges = [place / 20 for place in range(21)]
         labels = ("Jaccard similarity", "pairs")
-        plots.append(draw_histogram("Compared pairs", describe, edges, stacks, labels))
-    return {"numbers": numbers, "plots": plots, "threshold": threshold}
+        caption = f"Exact Jaccard similarity of the pairs compared; accepted from {threshold} on."
+        plots.append((draw_histogram("Compared pairs", describe, edges, stacks, labels), caption))
+    return {"numbers": numbers, "plots": plots}
 
 
 def _jaccard(subject: Subject) -> tuple[list[int], list[int]] | None:
