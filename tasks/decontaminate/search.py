@@ -11,9 +11,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.decontaminate.index import Grams, Ints
-from tasks.text.batches import Bounds, text_blocks
+from tasks.text.batches import text_blocks
 from tasks.text.compiled import compiled
 from tasks.text.normalise import normalise
+from tasks.text.reading import Bounds
 from tasks.text.segment import spaced
 from tasks.text.shingles import Hashes, unit_hashes
 
