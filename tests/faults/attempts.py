@@ -1,6 +1,6 @@
 """Attempts at a small pipeline in processes of their own, without Prefect, which die where a test wants them to.
 
-A fork server that has imported everything starts an attempt in milliseconds.
+A fork server that has imported and loaded everything (tests/faults/warm.py) starts an attempt in milliseconds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from flows.registry import BY_NAME
 from tasks.execution import execute
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.faults.attempts"])
+CONTEXT.set_forkserver_preload(["tests.faults.attempts", "tests.faults.warm"])
 
 PATIENCE = 900.0  # seconds: only to end a test that hangs
 
@@ -95,6 +95,7 @@ def run_attempt(attempt: Attempt) -> None:
 
     try:
         walk(pipeline, store, None, attempt.force_from, call)
+        flows.runner.end_workers()  # a process of multiprocessing waits for its children before it ends a pool
     except (UserError, RunError, OSError, BrokenProcessPool) as error:
         with open(attempt.log, "a") as log:
             log.write(f"error {type(error).__name__}: {error}\n")
