@@ -17,10 +17,11 @@ def main(host: str, port: int) -> None:
     from prefect.server.api.server import create_app
     from prefect.settings import PREFECT_UI_API_URL
 
+    from flows.serving.patience import patient
     from flows.serving.quiet import quiet
 
     uvicorn.run(
-        quiet(create_app(final=True), PREFECT_UI_API_URL.value() or ""),
+        patient(quiet(create_app(final=True), PREFECT_UI_API_URL.value() or "")),
         host=host,
         port=port,
         log_level="warning",

@@ -61,6 +61,7 @@ def submit(page: Any) -> Any:
         with suppress(NoAnswer):
             with page.expect_response(re.compile("/create_flow_run$"), timeout=30_000) as answer:
                 page.get_by_role("button", name="Submit").click()
+            assert answer.value.status < 500, answer.value.text()
             return answer.value.json()
     raise AssertionError("the form was not sent")
 
