@@ -41,6 +41,8 @@ def s3(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
+    # Another test's server may be known to this process as "s3".
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
     bucket = "c" + "".join(c for c in tmp_path.name.lower() if c.isalnum())[-40:]
     fsspec.filesystem("s3", skip_instance_cache=True).mkdir(bucket)
     return Store(f"s3://{bucket}/some/store")

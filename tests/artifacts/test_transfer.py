@@ -223,6 +223,8 @@ def test_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "AWS_DEFAULT_REGION": "us-east-1",
         }.items():
             monkeypatch.setenv(name, value)
+        # Another test's server may be known to this process as "s3".
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
         fs = fsspec.filesystem("s3", skip_instance_cache=True)
         fs.mkdir("crawl")
         for name in ("b.warc.gz", "a.warc.gz"):
