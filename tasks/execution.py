@@ -183,7 +183,7 @@ def _run_block(store: Store, stage: str, run_id: str | None, started: str, secon
 
 def check_contents(inputs: Inputs) -> None:
     """Raise `RunError` if a file of an input is not what its manifest says: a damaged table may well be readable, and
-    what was made of it would carry the recipe of the whole one. Reads all bytes: some gigabyte a second."""
+    what was made of it would carry the recipe of the whole one. Reads all bytes: .2 to 1 gigabyte a second and core."""
     stated: dict[Path, tuple[Artifact, str, str]] = {}
     for artifact in {a.folder: a for artifacts in inputs.values() for a in artifacts}.values():
         for name, entry in artifact.manifest.files.items():
