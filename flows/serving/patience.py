@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 from flows.serving.quiet import Application, Message, Receive, Send
 
 BUSY = 503  # what the API answers where the same request may succeed later; nothing of it was committed
 ATTEMPTS = 24
+PATIENCE = 60.0  # seconds after which no attempt follows: each may itself have waited a minute for a lock
 LONGEST_PAUSE = 1.0  # seconds; the first pause is at most a twentieth of it, each later one at most twice as long
 LARGEST_BODY = 8 * 2**20  # bytes; larger requests are made once
 CREATION = "/create_flow_run"
@@ -38,8 +42,9 @@ def patient(app: Application) -> Application:
             return
         body = await _read(receive)
         attempts = ATTEMPTS if sum(len(part.get("body", b"")) for part in body) <= LARGEST_BODY else 1
+        began = time.monotonic()
         for attempt in range(1, attempts + 1):
-            answer = _Answer(send, may_be_busy=attempt == attempts)
+            answer = _Answer(send, partial(_is_last, attempt, attempts, began))
             try:
                 # A copy: what an application writes into the scope is of one attempt.
                 await app(dict(scope), _again(body, receive), answer)
@@ -53,15 +58,19 @@ def patient(app: Application) -> Application:
     return served
 
 
-class _Answer:
-    """Passes an answer on, unless it is 503 and another attempt follows."""
+def _is_last(attempt: int, attempts: int, began: float) -> bool:
+    return attempt == attempts or time.monotonic() - began >= PATIENCE
 
-    def __init__(self, send: Send, may_be_busy: bool) -> None:
-        self._send, self._may_be_busy = send, may_be_busy
+
+class _Answer:
+    """Passes an answer on, unless it is 503 and another attempt follows: when that is known, it is asked for."""
+
+    def __init__(self, send: Send, is_last: Callable[[], bool]) -> None:
+        self._send, self._is_last = send, is_last
         self.withheld = False
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] == BUSY and not self._may_be_busy:
+        if message["type"] == "http.response.start" and message["status"] == BUSY and not self._is_last():
             self.withheld = True
         if not self.withheld:
             await self._send(message)

@@ -63,6 +63,13 @@ def test_a_database_that_stays_locked_is_said_in_the_end() -> None:
     assert app.asked == patience.ATTEMPTS
 
 
+def test_patience_ends_after_a_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PATIENCE", 0.0)
+    app = Busy(10_000)
+    assert answer(app, "POST", b"x").status_code == 503
+    assert app.asked == 1
+
+
 def test_reading_and_large_requests_are_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Busy(1)
     assert answer(app, "GET").status_code == 503 and app.asked == 1
