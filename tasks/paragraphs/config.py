@@ -33,3 +33,9 @@ class ParagraphsConfig(StageConfig):
         description="sources in order of preference: the occurrence in the earlier source stays, then the one in the "
         "document with the smaller doc_id",
     )
+    exempt: list[str] = Field(
+        [],
+        title="Exempt",
+        description="sources that are never cut, such as the curated ones; their units count, and what is also in one "
+        "of them is cut everywhere else",
+    )

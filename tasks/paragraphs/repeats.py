@@ -15,6 +15,7 @@ from tasks.paragraphs.units import NOTHING, Hashes, Ints
 
 # Rows of documents a file: some million units, so some ten megabytes that are sorted at once.
 DOCUMENTS_A_FILE, MOST_FILES = 50_000, 256
+COMMONEST = 20  # of the repeated units are shown in a report
 RECORD = np.dtype([("hash", "<u8"), ("unit", "<i8")])
 
 
@@ -62,7 +63,8 @@ class Partitions:
 
 @dataclass(frozen=True)
 class RepeatTask:
-    """`place` is a file of each document's place in the order of survivors, `first` of each document's first unit."""
+    """`place` is a file of each document's place in the order of survivors (below 0 for those that are never cut),
+    `first` of each document's first unit."""
 
     path: str
     place: str
@@ -72,19 +74,30 @@ class RepeatTask:
 
 @dataclass(frozen=True)
 class Repeats:
-    """The units to cut, ascending, and how many different units there are and are repeated often enough."""
+    """What one file's hashes, or all files', say.
+
+    Attributes:
+        cut: the units to cut, ascending.
+        distinct, repeated: how many different units there are, and are repeated often enough.
+        most: occurrences of the commonest unit.
+        exempt: occurrences that stay for no other reason than that their documents are never cut.
+        commonest: (at most COMMONEST, 4) the units repeated most: occurrences, how many of them are cut, the place of
+            the document that keeps the first, and the number of that occurrence.
+    """
 
     cut: Ints
     distinct: int
     repeated: int
-    most: int  # occurrences of the commonest
+    most: int
+    exempt: int
+    commonest: Ints
 
 
 def find_repeats(task: RepeatTask) -> Repeats:
-    """The repeated units of one file, less one occurrence of each: the first in the best document."""
+    """The repeated units of one file, less those that stay: the first in the best document, or all of the exempt."""
     records = np.fromfile(task.path, dtype=RECORD)
     if not len(records):
-        return Repeats(np.empty(0, np.int64), 0, 0, 0)
+        return Repeats(np.empty(0, np.int64), 0, 0, 0, 0, np.empty((0, 4), np.int64))
     records = records[np.argsort(records["hash"], kind="stable")]
     hashes = records["hash"]
     starts = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]]))
@@ -94,11 +107,22 @@ def find_repeats(task: RepeatTask) -> Repeats:
     group = np.repeat(np.arange(int(often.sum())), sizes[often])
     places = np.load(task.place, mmap_mode="r", allow_pickle=False)
     firsts = np.load(task.first, mmap_mode="r", allow_pickle=False)
-    documents = np.searchsorted(firsts, units, side="right") - 1
-    order = np.lexsort((units, places[documents], group))
-    stays = np.concatenate([[True], group[order][1:] != group[order][:-1]]) if len(order) else np.empty(0, np.bool_)
-    cut: Ints = np.sort(units[order][~stays])
-    return Repeats(cut, len(starts), int(often.sum()), int(sizes.max()))
+    places = places[np.searchsorted(firsts, units, side="right") - 1]
+    order = np.lexsort((units, places, group))
+    units, places, group = units[order], places[order], group[order]
+    best = np.concatenate([[True], group[1:] != group[:-1]]) if len(group) else np.empty(0, np.bool_)
+    stays = best | (places < 0)
+    cut: Ints = np.sort(units[~stays])
+    gone = np.bincount(group[~stays], minlength=len(units[best]))
+    table = np.stack([sizes[often], gone, places[best], units[best]], axis=1).astype(np.int64)
+    exempt = int((stays & ~best).sum())
+    return Repeats(cut, len(starts), int(often.sum()), int(sizes.max()), exempt, commonest(table))
+
+
+def commonest(table: Ints) -> Ints:
+    """The first COMMONEST rows of such a table (`Repeats`): most occurrences first, then the better document."""
+    order = np.lexsort((table[:, 3], table[:, 2], -table[:, 0]))
+    return table[order[:COMMONEST]]
 
 
 class Marks:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from artifacts.reader import InputTable, Shard
 from artifacts.tables import DECISIONS, DOCUMENTS
+from tasks.paragraphs.account import Account, where_they_stand
 from tasks.paragraphs.config import ParagraphsConfig
-from tasks.paragraphs.repeats import Marks, Partitions, RepeatTask, find_repeats
+from tasks.paragraphs.repeats import Marks, Partitions, RepeatTask, commonest, find_repeats
 from tasks.paragraphs.units import Hashes, Ints, find_units, hash_units, without
 from tasks.stage import Stage, StageContext, Summary
 from tasks.text.changed import decisions_on, with_texts
@@ -31,25 +32,30 @@ def run(context: StageContext) -> Summary:
     """Write the documents without the units that others have, and a decision a document."""
     config: ParagraphsConfig = context.config
     documents = context.input("documents")
-    place = survivor_place(documents.read(["doc_id", "source", "warc_file", "warc_offset"]), config.prefer)
+    rows = documents.read(["doc_id", "source", "warc_file", "warc_offset"])
+    place = survivor_place(rows, config.prefer, config.exempt)
+    del rows
     with Partitions(context.work / "paragraphs", documents.rows) as partitions:
         counts, compared = _hash(context, documents, partitions)
         first = np.concatenate([[0], np.cumsum(counts)])
         with Marks(context.work / "paragraphs" / "cut", partitions.units) as marks:
-            figures = _mark(context, partitions, marks, place, first)
+            figures, most = _mark(context, partitions, marks, place, first)
             changed = _write(context, documents, marks, first)
-    return Summary(metrics={"documents": documents.rows, "units": int(first[-1]), **compared, **figures, **changed})
+    shown = {"most_repeated": where_they_stand(documents, most, first, config.unit)}
+    whole = {"documents": documents.rows, "units": int(first[-1])}
+    return Summary(metrics={**whole, **compared, **figures, **changed, **shown})
 
 
-def survivor_place(rows: pa.Table, prefer: Sequence[str]) -> Ints:
+def survivor_place(rows: pa.Table, prefer: Sequence[str], exempt: Sequence[str]) -> Ints:
     """Each row's place in the order of survivors: source as in `prefer`, then doc_id. Rows of one doc_id (a record that
-    was read twice) follow by source, WARC file and offset."""
+    was read twice) follow by source, WARC file and offset. Those of exempt sources come before all others, below 0."""
     wanted = pc.fill_null(pc.index_in(rows.column("source"), value_set=pa.array(prefer, pa.string())), len(prefer))
     keys = [(name, "ascending") for name in ("wanted", "doc_id", "source", "warc_file", "warc_offset")]
     order = pc.sort_indices(rows.append_column("wanted", wanted), sort_keys=keys).to_numpy()
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
-    return place
+    never_cut = pc.is_in(rows.column("source"), value_set=pa.array(exempt, pa.string())).to_numpy()
+    return np.where(never_cut, place - len(place), place)
 
 
 @dataclass(frozen=True)
@@ -77,22 +83,28 @@ def _hash(context: StageContext, documents: InputTable, partitions: Partitions) 
     return np.concatenate(counts), {"units_compared": compared}
 
 
-def _mark(context: StageContext, partitions: Partitions, marks: Marks, place: Ints, first: Ints) -> dict[str, int]:
+def _mark(
+    context: StageContext, partitions: Partitions, marks: Marks, place: Ints, first: Ints
+) -> tuple[dict[str, int], Ints]:
+    """Marks what is cut; figures, and the rows of the units repeated most (`Repeats`)."""
     files = [context.work / "paragraphs" / name for name in ("place.npy", "first.npy")]
     for path, values in zip(files, (place, first[:-1]), strict=True):
         np.save(path, values)
     least = context.config.min_occurrences
     tasks = [RepeatTask(str(path), str(files[0]), str(files[1]), least) for path in partitions.paths]
-    figures = {"units_distinct": 0, "units_repeated": 0, "most_occurrences": 0, "units_cut": 0}
+    figures = {"units_distinct": 0, "units_repeated": 0, "most_occurrences": 0, "units_exempt": 0, "units_cut": 0}
+    most = np.empty((0, 4), dtype=np.int64)
     for found in context.map_with_progress(find_repeats, tasks, "finding repeats"):
         marks.set(found.cut)
         figures["units_distinct"] += found.distinct
         figures["units_repeated"] += found.repeated
         figures["most_occurrences"] = max(figures["most_occurrences"], found.most)
+        figures["units_exempt"] += found.exempt
         figures["units_cut"] += len(found.cut)
+        most = commonest(np.concatenate([most, found.commonest]))
     for path in files:
         path.unlink()
-    return figures
+    return figures, most
 
 
 @dataclass(frozen=True)
@@ -104,12 +116,16 @@ class CutTask:
 
 @dataclass(frozen=True)
 class Cut:
-    """The documents of a shard that lost something: rows within the shard, ascending, and for each its new text, its
-    characters before, those lost, its units, and those cut."""
+    """What a shard's N documents lost.
+
+    Attributes:
+        rows: those that lost something, within the shard, ascending; `texts` are their new texts.
+        characters, lost, units, cut: (N,) each: characters before and those lost, units and those cut.
+    """
 
     rows: Ints
     texts: pa.Table
-    before: Ints
+    characters: Ints
     lost: Ints
     units: Ints
     cut: Ints
@@ -124,29 +140,34 @@ def cut_shard(task: CutTask) -> Cut:
     ends = np.cumsum(units.counts)
     cut = total[ends] - total[ends - units.counts]
     rows = np.flatnonzero(cut)
-    before = pc.fill_null(pc.utf8_length(texts), 0).to_numpy()[rows].astype(np.int64)
-    return Cut(rows, pa.table({"text": shortened.take(rows)}), before, lost[rows], units.counts[rows], cut[rows])
+    characters = pc.fill_null(pc.utf8_length(texts), 0).to_numpy().astype(np.int64)
+    return Cut(rows, pa.table({"text": shortened.take(rows)}), characters, lost, units.counts, cut)
 
 
-def _write(context: StageContext, documents: InputTable, marks: Marks, first: Ints) -> dict[str, int]:
+def _write(context: StageContext, documents: InputTable, marks: Marks, first: Ints) -> dict[str, Any]:
     config: ParagraphsConfig = context.config
     shards = documents.shards()
     tasks = _CutTasks(shards, config.unit, marks, first)
-    figures = {"documents_cut": 0, "documents_dropped": 0, "characters_removed": 0}
+    account = Account()
     context.writer("data").write(documents.schema.empty_table())
     for shard, cut in zip(shards, context.map_with_progress(cut_shard, tasks, f"cutting {config.unit}s"), strict=True):
         whole = shard.read()
-        left = cut.before - cut.lost
-        dropped = left < config.min_remaining
-        kept = np.ones(whole.num_rows, dtype=np.bool_)
-        kept[cut.rows[dropped]] = False
+        dropped = (cut.cut > 0) & (cut.characters - cut.lost < config.min_remaining)
         changed = with_texts(whole, cut.rows, cut.texts.column("text"))
-        context.writer("data").write(changed.filter(pa.array(kept)))
-        context.writer("decisions").write(_decisions(whole.column("doc_id"), cut, left, dropped, config))
-        figures["documents_cut"] += int((~dropped).sum())
-        figures["documents_dropped"] += int(dropped.sum())
-        figures["characters_removed"] += int(np.where(dropped, cut.before, cut.lost).sum())
-    return figures
+        context.writer("data").write(changed.filter(pa.array(~dropped)))
+        context.writer("decisions").write(_decisions(whole.column("doc_id"), cut, dropped, config))
+        account.add(
+            whole.column("source"),
+            documents_cut=(cut.cut > 0) & ~dropped,
+            documents_dropped=dropped,
+            units=cut.units,
+            units_cut=cut.cut,
+            characters=cut.characters,
+            characters_removed=np.where(dropped, cut.characters, cut.lost),
+        )
+    sources = account.sources()
+    names = ("documents_cut", "documents_dropped", "characters_removed")
+    return {**{name: sum(row[name] for row in sources.values()) for name in names}, "sources": sources}
 
 
 @dataclass(frozen=True)
@@ -167,20 +188,20 @@ class _CutTasks(Sequence[CutTask]):
         return CutTask(shard, self.unit, self.marks.between(int(begin), int(end)))
 
 
-def _decisions(
-    doc_id: pa.ChunkedArray, cut: Cut, left: Ints, dropped: NDArray[np.bool_], config: ParagraphsConfig
-) -> pa.Table:
+def _decisions(doc_id: pa.ChunkedArray, cut: Cut, dropped: NDArray[np.bool_], config: ParagraphsConfig) -> pa.Table:
     """Score: the share of the document's characters that was cut; threshold: what a dropped one should have kept."""
-    all_cut = cut.cut == cut.units
-    counts = zip(cut.cut.tolist(), cut.units.tolist(), left.tolist(), strict=True)
+    rows = cut.rows
+    gone, units, left = cut.cut[rows], cut.units[rows], cut.characters[rows] - cut.lost[rows]
+    short, all_cut = dropped[rows], gone == units
+    counts = zip(gone.tolist(), units.tolist(), left.tolist(), strict=True)
     return decisions_on(
         doc_id,
-        cut.rows,
-        kept=~dropped,
-        reason=np.where(dropped, np.where(all_cut, REPEATED, SHORT), CUT),
-        score=cut.lost / cut.before,
-        threshold=[float(config.min_remaining) if short else None for short in (dropped & ~all_cut).tolist()],
-        detail=[f"{n} of {units} {config.unit}s cut, {rest} characters left" for n, units, rest in counts],
+        rows,
+        kept=~short,
+        reason=np.where(short, np.where(all_cut, REPEATED, SHORT), CUT),
+        score=cut.lost[rows] / cut.characters[rows],
+        threshold=[float(config.min_remaining) if missed else None for missed in (short & ~all_cut).tolist()],
+        detail=[f"{n} of {of} {config.unit}s cut, {rest} characters left" for n, of, rest in counts],
     )
 
 

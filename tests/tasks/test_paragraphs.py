@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from artifacts.reader import InputTable, Shard
 from artifacts.store import Artifact, Store
 from artifacts.tables import DOCUMENTS
 from tasks.paragraphs import STAGE, ParagraphsConfig, repeats
+from tasks.paragraphs.stage import survivor_place
 from tasks.paragraphs.units import NOTHING, find_units, hash_units, without
 from tasks.text.normalise import normalise
 from tests.support import make_documents, put_table, read_rows, run_stage
@@ -119,11 +121,21 @@ def test_the_occurrence_with_the_smallest_doc_id_stays(store: Store) -> None:
         (True, "paragraphs_cut", (whole - 7) / whole, None, "2 of 3 lines cut, 7 characters left"),
         (True, "paragraphs_cut", (third - 6) / third, None, "1 of 2 lines cut, 6 characters left"),
     ]
-    metrics = made.manifest.metrics
+    metrics = dict(made.manifest.metrics)
+    stays = {"doc_id": "d" + "0" * 31, "source": "crawl"}
+    assert metrics.pop("most_repeated") == [
+        {"occurrences": 3, "cut": 2, **stays, "offset": len(MENU) + 8, "characters": len(NOTICE)},
+        {"occurrences": 2, "cut": 1, **stays, "offset": 0, "characters": len(MENU)},
+    ]
+    account = {
+        "documents": 3, "documents_cut": 2, "documents_dropped": 0, "units": 8, "units_cut": 3,
+        "characters": sum(map(len, documents)), "characters_removed": whole - 7 + third - 6,
+    }  # fmt: skip
+    assert metrics.pop("sources") == {"crawl": account}
+    del account["characters"]
     assert metrics == {
-        "documents": 3, "units": 8, "units_compared": 5, "units_distinct": 2, "units_repeated": 2,
-        "most_occurrences": 3, "units_cut": 3, "documents_cut": 2, "documents_dropped": 0,
-        "characters_removed": whole - 7 + third - 6,
+        **account, "units_compared": 5, "units_distinct": 2, "units_repeated": 2, "most_occurrences": 3,
+        "units_exempt": 0,
     }  # fmt: skip
 
 
@@ -133,6 +145,84 @@ def test_a_preferred_source_keeps_its_own(store: Store) -> None:
     both = pa.concat_tables([crawl, books])
     assert texts(cut(store, both)) == [f"{NOTICE}\nof the crawl", "of the books"]
     assert texts(cut(store, both, prefer=["books"])) == ["of the crawl", f"{NOTICE}\nof the books"]
+
+
+def three_sources() -> pa.Table:
+    """The crawl's doc_ids come first; `books` repeats itself and the crawl, `wiki` repeats a line of books."""
+    parts = [
+        make_documents([f"{NOTICE}\n{MENU}\ncrawl 1", f"{MENU}\ncrawl 2\n{CHINESE}"], prefix="a"),
+        make_documents([f"书：{MENU}\n{NOTICE}", f"{NOTICE}\nbook 2\n{NOTICE}"], source="books", prefix="b"),
+        make_documents([f"wiki 1\n{CHINESE}\n{NOTICE}"], source="wiki", prefix="c"),
+    ]
+    return pa.concat_tables(parts)
+
+
+def test_exempt_sources_are_never_cut_and_the_others_lose_what_those_have(store: Store) -> None:
+    given = three_sources()
+    own = given.column("text").to_pylist()
+    assert texts(cut(store, given)) == [own[0], f"crawl 2\n{CHINESE}", f"书：{MENU}", "book 2", "wiki 1"]
+    made = cut(store, given, exempt=["books", "wiki"])
+    assert texts(made) == [f"{MENU}\ncrawl 1", "crawl 2", *own[2:]]
+    assert [row[1] for row in fates(made)] == ["paragraphs_cut", "paragraphs_cut", None, None, None]
+    metrics = made.manifest.metrics
+    assert (metrics["units_cut"], metrics["units_exempt"]) == (3, 3)  # the notice stays in four places of five
+    assert metrics["sources"]["books"]["units_cut"] == metrics["sources"]["wiki"]["characters_removed"] == 0
+    assert metrics["sources"]["crawl"]["units_cut"] == 3
+    assert metrics["most_repeated"][0] == {
+        "occurrences": 5, "cut": 1, "doc_id": "b" + "0" * 31, "source": "books", "offset": len(f"书：{MENU}\n"),
+        "characters": len(NOTICE),
+    }  # fmt: skip
+    # A source that is exempt comes before one that is only preferred.
+    both = texts(cut(store, given, prefer=["crawl", "books"], exempt=["wiki"]))
+    assert both == [f"{MENU}\ncrawl 1", "crawl 2", f"书：{MENU}", "book 2", own[4]]
+
+
+def test_exempt_documents_are_not_dropped_however_short(store: Store) -> None:
+    given = three_sources()
+    made = cut(store, given, exempt=["wiki", "books"], min_remaining=10_000)
+    assert [row[0] for row in fates(made)] == [False, False, True, True, True]
+
+
+def plainly(rows: list[tuple[str, str]], prefer: list[str], exempt: list[str], least: int) -> list[list[str]]:
+    """The lines left of (source, text) in the order of doc_ids, read from the docs: no hash, no sort, no file."""
+    ranks = {source: prefer.index(source) if source in prefer else len(prefer) for source in "xyz"}
+    order = sorted(range(len(rows)), key=lambda number: (ranks[rows[number][0]], number))
+    seen = [(number, place, line) for number in order for place, line in enumerate(rows[number][1].split("\n"))]
+    left: dict[int, list[tuple[int, str]]] = {number: [] for number in order}
+    for number, place, line in seen:
+        same = [(other, at) for other, at, text in seen if text == line]
+        guarded = [where for where in same if rows[where[0]][0] in exempt]
+        stays = len(same) < least or (number, place) in (guarded or same[:1])
+        left[number] += [(place, line)] * stays
+    return [[line for _, line in sorted(left[number])] for number in range(len(rows))]
+
+
+SOURCES = st.lists(st.sampled_from("xyz"), unique=True, max_size=3)
+LINES = st.lists(st.sampled_from(["a a", "b", "c c c", "ø", "三"]), min_size=1, max_size=4).map("\n".join)
+
+
+@given(st.lists(st.tuples(st.sampled_from("xyz"), LINES), max_size=8), SOURCES, SOURCES, st.integers(2, 3))
+@settings(max_examples=60, deadline=None)
+def test_what_is_cut_is_what_a_plain_reading_cuts(
+    rows: list[tuple[str, str]], prefer: list[str], exempt: list[str], least: int
+) -> None:
+    table = pa.concat_tables(
+        [make_documents([], prefix="d")]
+        + [make_documents([text], source=source, prefix=f"d{n}") for n, (source, text) in enumerate(rows)]
+    )
+    units = find_units(table.column("text"), "line")
+    place = survivor_place(table, prefer, exempt)
+    with TemporaryDirectory() as name, repeats.Partitions(Path(name) / "p", 150_000) as partitions:
+        partitions.append(hash_units(units, 1))
+        partitions.flush()
+        np.save(f"{name}/place.npy", place)
+        np.save(f"{name}/first.npy", np.concatenate([[0], np.cumsum(units.counts)])[:-1])
+        tasks = [repeats.RepeatTask(str(p), f"{name}/place.npy", f"{name}/first.npy", least) for p in partitions.paths]
+        gone = np.concatenate([repeats.find_repeats(task).cut for task in tasks])
+    marks = np.zeros(len(units.begins), dtype=np.bool_)
+    marks[gone] = True
+    left = without(units, marks)[0].to_pylist()
+    assert [text.split("\n") if text else [] for text in left] == plainly(rows, prefer, exempt, least)
 
 
 def test_within_a_document_the_first_stays(store: Store) -> None:
@@ -212,10 +302,16 @@ def test_shards_files_and_the_order_of_documents_change_nothing(
     def small(table: InputTable, rows: int = 2_048) -> list[Shard]:
         return whole(table, 7)
 
+    guarded = pa.concat_tables([make_documents(documents), make_documents(documents[::7], "books", prefix="e")])
+    kept = cut(store, guarded, exempt=["books"])
     monkeypatch.setattr(InputTable, "shards", small)
     monkeypatch.setattr(repeats, "DOCUMENTS_A_FILE", 10)
     many = cut(Store(tmp_path / "many"), documents)
     assert many.content == one.content
+    assert many.manifest.metrics == one.manifest.metrics
+    again = cut(Store(tmp_path / "many"), guarded, exempt=["books"])
+    assert (again.content, again.manifest.metrics) == (kept.content, kept.manifest.metrics)
+    assert texts(again)[-18:] == documents[::7] and kept.manifest.metrics["sources"]["crawl"]["units_cut"] > 216
 
 
 def test_no_documents_give_no_documents(store: Store) -> None:
