@@ -59,6 +59,9 @@ def prefect_api() -> Iterator[str]:
     with _Embedded() as server:
         os.environ["PREFECT_API_URL"] = os.environ[EMBEDDED] = server.url
         try:
+            import prefect.flow_engine  # noqa: F401  (takes seconds, in which the server starts)
+
+            server.wait()
             yield server.url
         finally:
             _send_what_is_left()
@@ -90,13 +93,16 @@ class _Embedded:
         )
 
     def __enter__(self) -> _Embedded:
-        try:
-            _wait(self._process, self.url)
-        except BaseException:
-            self.__exit__()
-            raise
-        threading.Thread(target=self._keep, daemon=True, name="embedded-server").start()
         return self
+
+    def wait(self) -> None:
+        """Until it answers. From then on it is kept alive.
+
+        Raises:
+            RunError: it ended, or does not answer.
+        """
+        _wait(self._process, self.url)
+        threading.Thread(target=self._keep, daemon=True, name="embedded-server").start()
 
     def _keep(self) -> None:
         for _ in range(RESTARTS):
@@ -182,6 +188,9 @@ def serve(descriptor: int) -> None:
     os.environ.update({"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"})
     import uvicorn
 
+    from flows.serving.new_database import prepare_database
+
+    prepare_database()
     application = "prefect.server.api.server:create_app"
     config = uvicorn.Config(application, factory=True, log_level="error", lifespan="on", backlog=512)
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])

@@ -17,9 +17,11 @@ def main(host: str, port: int) -> None:
     from prefect.server.api.server import create_app
     from prefect.settings import PREFECT_UI_API_URL
 
+    from flows.serving.new_database import prepare_database
     from flows.serving.patience import patient
     from flows.serving.quiet import quiet
 
+    prepare_database()
     uvicorn.run(
         patient(quiet(create_app(final=True), PREFECT_UI_API_URL.value() or "")),
         host=host,
