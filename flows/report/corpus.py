@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from artifacts.query import Table as Audited
+from artifacts.query import ask
 from flows.report.collect import Subject
 
 Table = dict[str, Any]
@@ -40,15 +42,25 @@ def cutting(subject: Subject) -> Table:
 
 
 def pii(subject: Subject) -> Table | None:
-    """Replacements and documents by kind."""
+    """Replacements and documents by kind, and by source."""
     metrics = subject.metrics("pii")
     if not metrics:
         return None
+    artifact = subject.stages["pii"]
+    # pii keeps every document, so that row n of one table is row n of the other.
+    by_source = """select source, count(*) as documents, count(reason) as changed, coalesce(sum(score), 0)::bigint as
+        replaced from d join t using (row) group by source order by source"""
+    tables = {"d": Audited(artifact, "data"), "t": Audited(artifact, "decisions")}
     kinds = [
         {"kind": kind, "replaced": count, "documents": metrics["documents_with"][kind]}
         for kind, count in metrics["replaced"].items()
     ]
-    return {"kinds": kinds, "documents": metrics["documents"], "changed": metrics["documents_changed"]}
+    return {
+        "kinds": kinds,
+        "documents": metrics["documents"],
+        "changed": metrics["documents_changed"],
+        "sources": ask(tables, by_source),
+    }
 
 
 def mix(subject: Subject) -> Table | None:

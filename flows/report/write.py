@@ -15,7 +15,7 @@ from artifacts.errors import RunError
 from artifacts.graph import graph, mermaid
 from artifacts.store import Artifact, Store
 from flows.registry import TEXT
-from flows.report import corpus, quality, sections, training
+from flows.report import corpus, quality, repeats, sections, training
 from flows.report.collect import Subject, subject_of
 from flows.report.lineage_svg import lineage_svg
 
@@ -58,6 +58,7 @@ def render(about: Subject) -> str:
         "funnel": attempt("funnel", lambda: sections.funnel(about)),
         "quality": attempt("quality", lambda: quality.quality(about)),
         "dedup": attempt("dedup", lambda: sections.dedup(about)),
+        "repeats": attempt("paragraphs", lambda: repeats.repeats(about)),
         "contamination": attempt("decontaminate", lambda: corpus.contamination(about)),
         "cutting": attempt("decontaminate", lambda: corpus.cutting(about)) or {},
         "pii": attempt("pii", lambda: corpus.pii(about)),

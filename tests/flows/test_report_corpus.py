@@ -45,6 +45,7 @@ def test_sets_kinds_and_packing_are_tables(mixed: Artifact, tmp_path: Path) -> N
     # Set, items, looked for, met, share, documents, n-grams, met, commonplace, bad records; no space between cells.
     assert "quiz.jsonl" + "3" + "2" + "1" + "50.00%" + "1" + "9" + "1" + "0" + "0" in page
     assert "In 2 of 5 documents. kindreplaceddocuments email21 ipv411 ipv600 phone00" in page
+    assert "sourcedocumentschangedreplaced crawl52 40.00%3" in page
     packing = mixed.manifest.metrics["packing"]
     assert f"Packed by best_fit: {packing['padding_share']:.2%} of the tokens are padding" in page
     assert "0.00% belong to documents that were cut" in page
