@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -17,6 +18,7 @@ from artifacts.errors import RunError
 from artifacts.footer import column_names
 from artifacts.store import Artifact
 
+T = TypeVar("T")
 MEMORY = "2GB"  # beyond it DuckDB spills to the temporary folder
 
 
@@ -83,6 +85,17 @@ def ask(tables: Mapping[str, Table], sql: str, values: Sequence[Any] = ()) -> li
             return _fetched(connection.execute(given or sql, list(values)))
     except duckdb.Error as error:
         raise _unreadable(tables.values(), error) from error
+
+
+def side_by_side(questions: Iterable[Callable[[], T]]) -> list[T]:
+    """What each gives, in order, two at a time: one is planned, or its rows are made Python's, while another scans.
+
+    Raises:
+        Whatever the first of them raises that fails.
+    """
+    connect().close()  # the one database, made before threads ask for it
+    with ThreadPoolExecutor(2) as threads:
+        return [answer.result() for answer in [threads.submit(question) for question in questions]]
 
 
 def _fetched(found: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

@@ -200,7 +200,7 @@ def _marks(values: Sequence[Any]) -> str:
 # Conditions for one URL each make the scan three times as fast; for many, the text of the query would grow.
 FEW = 4
 # What urlsplit passes over inside a URL, and percent-encoded characters: anything may be spelt with them.
-_HIDING = " or ".join(f"contains(url, {text})" for text in ("'%'", "chr(9)", "chr(10)", "chr(13)"))
+HIDING = " or ".join(f"contains(url, {text})" for text in ("'%'", "chr(9)", "chr(10)", "chr(13)"))
 
 
 def _oddly_spelt(wanted: Sequence[_Wanted]) -> tuple[str, list[Any]]:
@@ -210,17 +210,17 @@ def _oddly_spelt(wanted: Sequence[_Wanted]) -> tuple[str, list[Any]]:
         return plain, values
     parts, found = [], []
     for each in wanted:
-        hosts, run = sorted(each.hosts), _longest_run(next(iter(each.urls)))
+        hosts, run = sorted(each.hosts), longest_run(next(iter(each.urls)))
         parts.append("(" + " or ".join(["contains(lower(url), ?)"] * len(hosts)) + ")")
         found += hosts
         if run:
-            parts[-1] += f" and (contains(url, ?) or {_HIDING})"
+            parts[-1] += f" and (contains(url, ?) or {HIDING})"
             found.append(run)
     return f"({' or '.join(parts)}) and {plain}", found + values
 
 
-def _longest_run(canonical: str) -> str:
+def longest_run(canonical: str) -> str:
     """The longest piece of a URL's path or query that stands letter by letter in every spelling of it, but for those
-    with characters of `_HIDING`."""
+    with characters of `HIDING`."""
     path = canonical.partition("://")[2].partition("/")[2]
     return max(re.split(r"%[0-9A-F]{2}|[/?]", path), key=len)

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
+from artifacts.audit.blocked import among, rows_named
 from artifacts.audit.blocklist import PATH, Blocklist, Key, block, listed, read_entries, requests
 from artifacts.audit.pages import Page, columns, is_documents, query, roots
 from artifacts.audit.trace import is_model, trace_pages
 from artifacts.errors import UserError
 from artifacts.graph import StoreGraph, inputs_first
 from artifacts.lock import users
-from artifacts.query import sift
+from artifacts.query import side_by_side
 from artifacts.store import Artifact, Store
-from artifacts.urls import DEFAULT_PORTS, PLAIN, PORTLESS, canonical_url, place
-
-AUTHORITY = "regexp_extract(lower(url), '^[\\s<]*[a-z][a-z0-9+.-]*://([^/?#]*)', 1)"
+from artifacts.urls import PLAIN, canonical_url
 
 
 @dataclass
@@ -42,13 +42,18 @@ class _Match:
         return self.reason is None
 
     def row(self) -> dict[str, Any]:
-        row = asdict(self) | {"held": self.held}
-        del row["pages"]
-        return row
+        names = ("doc_id", "url", "source", "reason", "entries", "artifacts", "held")
+        return {name: getattr(self, name) for name in names}
 
 
 def takedown(
-    store: Store, lines: Iterable[str], *, reason: str | None = None, dry_run: bool = False, lift: bool = False
+    store: Store,
+    lines: Iterable[str],
+    *,
+    reason: str | None = None,
+    dry_run: bool = False,
+    lift: bool = False,
+    ready: Callable[[], Any] = lambda: None,
 ) -> dict[str, Any]:
     """Put pages into the store's blocklist, and say what they have touched.
 
@@ -57,6 +62,7 @@ def takedown(
         reason: why, for the record.
         dry_run: only say; write nothing.
         lift: take the entries off the blocklist instead.
+        ready: called when all is found, and before anything is written. What it raises is raised.
 
     Returns:
         `documents` (matched pages), `artifacts` (references of all that hold one of them or were made from one that
@@ -78,21 +84,27 @@ def takedown(
     crawled = _crawled(whole, blocklist)
     pages = [page for match in matches if match.held for page in match.pages]
     touched = touched_by(whole, {page.root for page in pages})
-    traced = trace_pages(whole, pages) if pages else {"models": []}
     taken = {match.doc_id for match in matches if match.doc_id}
     matched = {entry for match in matches for entry in match.entries} | {
         e for e, k in entries.items() if k in crawled[1]
     }
+    traced, duplicates = side_by_side(
+        [
+            lambda: trace_pages(whole, pages) if pages else {"models": []},
+            lambda: _duplicates(whole, touched, taken),
+        ]
+    )
     found: dict[str, Any] = {
         "documents": [match.row() for match in matches],
         "artifacts": [a.ref for a in inputs_first(whole, {*touched, *crawled[0]})],
         "models": replaced(whole, traced["models"], touched),
         "blocklist": store.join(PATH),
         "unmatched": [entry for entry in entries if entry not in matched],
-        **_duplicates(whole, touched, taken),
+        **duplicates,
         "running": [user["what"] for user in users(store)],
         "request": None,
     }
+    ready()
     if not dry_run:
         given = list(entries)
         request, found["blocklist"] = block(store, [] if lift else given, reason, given if lift else [])
@@ -105,21 +117,24 @@ def takedown(
 
 # --- which pages
 
+_PLAIN = re.compile(PLAIN)  # what it matches is in normal form: a tenth of the time for the pages of a large host
+COLUMNS = {"data": ("doc_id", "url", "source", "warc_file"), "decisions": ("doc_id", "url", "reason")}
+
 
 def _matches(whole: StoreGraph, blocklist: Blocklist, entries: dict[str, Key]) -> list[_Match]:
     written: dict[Key, list[str]] = defaultdict(list)
     for entry, key in entries.items():
         written[key].append(entry)
     found: dict[str, _Match] = {}
-    for root in roots(whole):
-        for table in ("data", "decisions"):
-            for row in _rows(root, table, blocklist):
-                keys = blocklist.keys(canonical_url(row["url"] or ""), row["doc_id"] or "")
-                if not keys:
-                    continue
-                match = found.setdefault(
-                    row["doc_id"] or f"{root.folder} {row['url']}", _Match(row["doc_id"], row["url"])
-                )
+    tables = [(root, table) for root in roots(whole) for table in COLUMNS]
+    named = side_by_side(partial(rows_named, root, table, blocklist, COLUMNS[table]) for root, table in tables)
+    for (root, table), rows in zip(tables, named, strict=True):
+        for row in rows:
+            url = row["url"] or ""
+            keys = blocklist.keys(url if _PLAIN.fullmatch(url) else canonical_url(url), row["doc_id"] or "")
+            if keys:
+                place = row["doc_id"] or f"{root.folder} {row['url']}"
+                match = found.setdefault(place, _Match(row["doc_id"], row["url"]))
                 _note(match, row, root, table, [entry for key in keys for entry in written[key]])
     return sorted(found.values(), key=lambda match: (match.url or "", match.doc_id or ""))
 
@@ -136,112 +151,6 @@ def _note(match: _Match, row: dict[str, Any], root: Artifact, table: str, entrie
         match.artifacts.append(root.ref)
 
 
-def _rows(root: Artifact, table: str, blocklist: Blocklist) -> list[dict[str, Any]]:
-    """Rows that the list may name. Hosts and doc_ids are compared here; the rest of a URL has too many spellings."""
-    names = {
-        "data": ("doc_id", "url", "source", "warc_file"),
-        "decisions": ("doc_id", "url", "reason"),
-    }[table]
-    have = columns(root, table)
-    if not {"doc_id", "url"} <= have:
-        return []
-    where, values = _condition(root, table, blocklist)
-    chosen = ", ".join(name if name in have else f"null as {name}" for name in names)
-    if table == "decisions":
-        return sift(root, table, (chosen, "not kept"), f"select * from t where {where}", values)
-    return query(root, table, f"select {chosen} from t where {where}", values)
-
-
-def _condition(artifact: Artifact, table: str, blocklist: Blocklist) -> tuple[str, list[Any]]:
-    """A condition, and its values, that every row meets which the list names."""
-    parts: list[str] = ["false"]
-    values: list[Any] = []
-    ids, plain = blocklist.values("doc_id"), [url for url in blocklist.values("url") if not _host_of(url)]
-    for column, given in (("doc_id", ids), ("trim(url)", plain)):
-        if given:
-            parts.append(_among(column, given))
-            values += given if len(given) <= MARKS else [given]
-    if urls := _urls_in_normal_form(blocklist):
-        parts.append(_among("url", urls))
-        values += urls if len(urls) <= MARKS else [urls]
-    # Of a host that is not listed itself, only rows are read whose URL is spelt in another way.
-    listed_hosts = {_host_of(f"any://{site}") for site in blocklist.values("host")}
-    exact, any_port = _hosts_of_urls(blocklist)
-    for hosts, spelt in ((listed_hosts, None), (exact, PLAIN), (any_port, PORTLESS)):
-        condition, more = _of_hosts(artifact, table, hosts, spelt is None)
-        if condition and spelt:
-            condition, more = f"({condition}) and not regexp_full_match(url, ?)", [*more, spelt]
-        parts += [condition] if condition else []
-        values += more
-    return " or ".join(f"({part})" for part in parts), values
-
-
-def _urls_in_normal_form(blocklist: Blocklist) -> list[str]:
-    """The URLs that the entries name, as rows have them that `PLAIN` matches; entries without a port: `PORTLESS`."""
-    found = [url for url in blocklist.values("url") if _host_of(url)]
-    for bare in blocklist.values("bare"):
-        host, port, rest = place(f"any://{bare}") or ("", "", "")
-        for scheme, default in DEFAULT_PORTS.items() if host else ():
-            found.append(f"{scheme}://{host}{f':{port}' if port not in ('', default) else ''}{rest}")
-    return found
-
-
-def _of_hosts(artifact: Artifact, table: str, hosts: Collection[str], below: bool) -> tuple[str, list[Any]]:
-    """A condition, and its values, that every row meets whose URL is of one of these hosts.
-
-    Args:
-        below: whether the hosts below them count too.
-    """
-    if not hosts:
-        return "", []
-    if len(hosts) > FEW:
-        return f"{AUTHORITY} in (select unnest(?::varchar[]))", [_authorities(artifact, table, hosts, below)]
-    # A host with characters beyond ASCII has its ASCII form in the list.
-    parts, values = ["strlen(url) <> length(url)"], []
-    for host in sorted(hosts):
-        parts.append("contains(lower(url), ?) and regexp_matches(lower(url), ?)")
-        values += [host, rf"[/.@]{re.escape(host)}(?:[:/?#.]|$)"]
-    return " or ".join(f"({part})" for part in parts), values
-
-
-# A condition a host makes one scan of plain comparisons; for many, the hosts of a table are listed first.
-FEW = 16
-# So many values are given one by one, which lets bloom filters answer.
-MARKS = 64
-
-
-def _among(column: str, values: Sequence[str]) -> str:
-    if len(values) > MARKS:
-        return f"{column} in (select unnest(?::varchar[]))"
-    return f"{column} in ({', '.join('?' * len(values))})"
-
-
-def _hosts_of_urls(blocklist: Blocklist) -> tuple[set[str], set[str]]:
-    """The hosts of URLs that are listed: (with a scheme or a port, without both and so on any port)."""
-    exact = {_host_of(url) for url in blocklist.values("url")}
-    any_port: set[str] = set()
-    for bare in blocklist.values("bare"):
-        host, port, _ = place(f"any://{bare}") or ("", "", "")
-        (exact if port else any_port).add(host)
-    return exact - {""}, any_port - {""}
-
-
-def _authorities(artifact: Artifact, table: str, hosts: Collection[str], below: bool) -> list[str]:
-    """The authorities (host, port, user) in a table that are of one of these hosts, as they are written there."""
-    above = Blocklist(f"*.{host}" for host in hosts if below)
-    found = []
-    for row in query(artifact, table, f"select distinct {AUTHORITY} as authority from t where url is not null"):
-        host = _host_of(canonical_url(f"http://{row['authority']}/"))
-        if host and (host in hosts or above.blocks_host(host)):
-            found.append(row["authority"])
-    return found
-
-
-def _host_of(url: str) -> str:
-    found = place(url)
-    return found[0] if found else ""
-
-
 def _crawled(whole: StoreGraph, blocklist: Blocklist) -> tuple[list[Artifact], set[Key]]:
     """Artifacts that hold pages as they were fetched, in tables of fetches; and the entries that name any of them."""
     artifacts, keys = [], set()
@@ -249,8 +158,7 @@ def _crawled(whole: StoreGraph, blocklist: Blocklist) -> tuple[list[Artifact], s
         if not {"url", "warc_file"} <= columns(artifact) or is_documents(artifact):
             continue
         by_url = [entry for entry, (kind, _) in blocklist.entries.items() if kind != "doc_id"]
-        where, values = _condition(artifact, "data", Blocklist(by_url))
-        rows = query(artifact, "data", f"select url from t where {where}", values)
+        rows = rows_named(artifact, "data", Blocklist(by_url), ("url",))
         named = {key for row in rows for key in blocklist.keys(canonical_url(row["url"]), "")}
         if named:
             artifacts.append(artifact)
@@ -305,16 +213,16 @@ def _duplicates(whole: StoreGraph, touched: Collection[Artifact], taken: Collect
     for artifact in whole.newest_first(a for a in touched if "doc_a" in columns(a, "pairs")):
         # A survivor in an earlier crawl is followed by the artifact that it lives in.
         decided = "select doc_id, split_part(detail, ' ', 1) as survivor, score from t where not kept and "
-        given: list[Any] = list(ids) if len(ids) <= MARKS else [ids]
-        for row in query(artifact, "decisions", decided + _among("survivor", ids), given) if ids else ():
+        by_survivor, given = among("survivor", ids)
+        for row in query(artifact, "decisions", f"{decided} {by_survivor} order by row", given) if ids else ():
             if row["doc_id"] not in taken:
                 entry = {"survivor": row["survivor"], "score": row["score"], "artifact": artifact.ref}
                 returning.setdefault(row["doc_id"], entry)
-        for row in query(artifact, "decisions", decided + _among("doc_id", ids), given) if ids else ():
+        by_id, given = among("doc_id", ids)
+        for row in query(artifact, "decisions", f"{decided} {by_id} order by row", given) if ids else ():
             if row["survivor"] and row["survivor"] not in taken:
                 copies.setdefault(row["survivor"], _copy(row["doc_id"], row["score"], artifact))
-        kept = _similar(artifact, ids)
-        for row in kept:
+        for row in _similar(artifact, ids):
             copies.setdefault(row["other"], _copy(row["of"], row["jaccard"], artifact))
     urls = _urls(whole, [*returning, *copies])
     return {
@@ -335,12 +243,13 @@ def _similar(artifact: Artifact, ids: Sequence[str]) -> list[dict[str, Any]]:
         """with taken as (select unnest(?::varchar[]) as id)
         select case when doc_a in (from taken) then doc_b else doc_a end as other,
                case when doc_a in (from taken) then doc_a else doc_b end as of, jaccard
-        from t where accepted and (doc_a in (from taken)) <> (doc_b in (from taken)) order by jaccard desc, other""",
+        from t where accepted and (doc_a in (from taken)) <> (doc_b in (from taken))
+        order by jaccard desc, other, of""",
         [list(ids)],
     )
     others = sorted({row["other"] for row in pairs})
-    held = query(artifact, "data", "select doc_id from t where doc_id in (select unnest(?::varchar[]))", [others])
-    kept = {row["doc_id"] for row in held}
+    sql = "select doc_id from t where doc_id in (select unnest(?::varchar[]))"
+    kept = {row["doc_id"] for row in query(artifact, "data", sql, [others])} if others else set()
     return [row for row in pairs if row["other"] in kept]
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from artifacts.audit.files import files_read, records_by_file
 from artifacts.audit.pages import Page, roots
 from artifacts.audit.reads import Read, Touch, is_model, reads_of, rows_of, times_read
 from artifacts.graph import StoreGraph, inputs_first
-from artifacts.query import Table, ask, columns, query
+from artifacts.query import Table, ask, columns, query, side_by_side
 from artifacts.store import Artifact
 
 __all__ = ["Read", "is_model", "reads_of", "trace_artifact", "trace_pages"]
@@ -32,8 +33,11 @@ def trace_pages(whole: StoreGraph, pages: Sequence[Page]) -> dict[str, Any]:
     rows_of_page: dict[str, list[dict[str, Any]]] = defaultdict(list)
     heldout: dict[str, int] = defaultdict(int)
     sequences, holding = 0, []
-    for artifact in inputs_first(whole, set(holders)):
-        found = _rows_with(artifact, "data", wanted)
+    ordered = inputs_first(whole, set(holders))
+    tables = [(artifact, table) for artifact in ordered for table in ("data", "heldout")]
+    held = dict(zip(tables, side_by_side(partial(_rows_with, *table, wanted) for table in tables), strict=True))
+    for artifact in ordered:
+        found = held[artifact, "data"]
         holding += [artifact] if found else []
         sequences += len({row for row, _ in found})
         own = [(model, read) for model, read in readers if read.artifact.content == artifact.content]
@@ -45,7 +49,7 @@ def trace_pages(whole: StoreGraph, pages: Sequence[Page]) -> dict[str, Any]:
                     touched[model].steps.update(steps)
                     touched[model].tokens += len(steps) * sum(place["length"] for place in places)
             rows_of_page[doc_id].append(entry)
-        for _, doc_id in _rows_with(artifact, "heldout", wanted):
+        for _, doc_id in held[artifact, "heldout"]:
             heldout[doc_id] += 1
     descended = inputs_first(whole, {a for a in whole.descendants(holding) if is_model(a)})
     documents = [
