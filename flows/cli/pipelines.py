@@ -49,7 +49,7 @@ def run(
     record = start_record(pipeline.origin, overrides)
     _write_record(record, place)
     try:
-        with prefect_api():
+        with prefect_api(meanwhile="flows.pipeline"):
             from flows.pipeline import run_pipeline
 
             run_pipeline(pipeline, place, record, until=until, force_from=force_from, listener=show.stage_line(errors))
@@ -96,7 +96,7 @@ def stage(
     wait_for_rankings(name, pipeline.config(name), inputs_for(pipeline, place, name, inputs))
     record = start_record(pipeline.origin, overrides)
     _write_record(record, place)
-    with prefect_api():
+    with prefect_api(meanwhile="flows.pipeline"):
         from flows.pipeline import run_single
 
         run_single(pipeline, place, record, name, inputs, force=force, listener=show.stage_line(errors))
