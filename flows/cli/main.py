@@ -116,8 +116,6 @@ def main(arguments: list[str] | None = None) -> None:
         _add_commands(sys.argv[1:] if arguments is None else arguments)
         # `app()` would put its own hook in the place of the one above, and make a lone command the whole program.
         code = typer.main.get_group(app)(args=arguments, standalone_mode=False)
-        if arguments is None:
-            gc.freeze()  # the process ends: looking through all that it leaves for cycles takes 0.1 s
         if code == 130:  # typer turns Ctrl-C into this code
             raise KeyboardInterrupt
         if isinstance(code, int) and code:
