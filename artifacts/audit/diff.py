@@ -7,11 +7,13 @@ nothing does. Tables whose files have equal hashes are not read.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from artifacts.audit.diff_rows import diff_table
 from artifacts.errors import UserError
 from artifacts.manifest import Manifest, SourceEntry
+from artifacts.query import side_by_side
 from artifacts.store import Artifact, Store
 
 LIMIT = 20
@@ -57,7 +59,7 @@ def diff(store: Store, a: str, b: str, *, limit: int = LIMIT) -> dict[str, Any]:
         "reasons": _numbers(old.counts.reasons, new.counts.reasons, default=0),
         "metrics": _numbers(flat(old.metrics), flat(new.metrics)),
         "files": _files(old, new),
-        "tables": [diff_table(first, second, name, limit) for name in _tables(old, new)],
+        "tables": side_by_side(partial(diff_table, first, second, name, limit) for name in _tables(old, new)),
     }
 
 

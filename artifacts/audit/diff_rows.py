@@ -32,7 +32,7 @@ KEYS = (
 BLOCK = 1 << 26  # bytes of files that are compared at once: one side of them is held in memory, decoded
 LONGEST = 200  # characters of a value in an example
 NUMBER = "file_row_number"
-GROUP = 1 << 13  # rows of a row group: less is not worth a query
+GROUP = 1 << 13  # rows of a row group (`artifacts.writer`)
 Row = dict[str, Any]
 
 
@@ -129,7 +129,7 @@ class _Comparison:
         files = [artifact.files(self._table) for artifact in self._artifacts.values()]
         sizes = [sum(rows_of_files(paths)) for paths in files]
         weight = sum(path.stat().st_size for paths in files for path in paths) / (sum(sizes) or 1)  # bytes a row
-        rows = max(GROUP, int(BLOCK / (weight or 1)))
+        rows = max(1, int(BLOCK / (weight or 1)) // GROUP) * GROUP  # whole row groups, of which none is read twice
         start, end = self._ends or (0, 0)
         differ = [f"a.v{number} is distinct from b.v{number}" for number in range(len(self._columns))]
         chosen = "".join(f", a.r is not null and b.r is not null and {test}" for test in differ)
