@@ -127,7 +127,7 @@ def _all_ruled_out(documents: int) -> str:
 
 STAGE = Stage(
     name="quality",
-    version=3,
+    version=4,  # 4: closing quotes of German, ends of sentences of Armenian and others, no unseen characters
     config=QualityConfig,
     reads={"documents": DOCUMENTS},
     writes={"data": DOCUMENTS, "decisions": DECISIONS},

@@ -68,6 +68,54 @@ def test_emoji_close_a_sentence_and_end_none() -> None:
     assert measured("Five words are in here. ✓ checked")["punctuated_lines"] == 0
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "„Das ist gut so.“", "‚Das ist gut so!‘", "»Das ist gut so.«", "›Das ist gut so?‹", "« C’est bien ainsi. »",
+        "Այսպես լավ է այստեղ։", "འདི་ནི་ཡག་པོ་ཡིན།", "ᱱᱚᱣᱟ ᱫᱚ ᱵᱮᱥ ᱜᱮᱭᱟ᱾", "This is quite good.\u200b",
+        "זה טוב מאוד כך.\u200f",
+        "It is good. 🏴\U000e0067\U000e0062\U000e007f",
+    ],
+)  # fmt: skip
+def test_a_sentence_ends_however_its_language_writes_that(line: str) -> None:
+    lenient = ALL.c4.model_copy(update={"min_words_per_line": 1})
+    found = measured(line, c4=lenient)
+    assert (found["punctuated_lines"], found["sentences"]) == (1, 1)
+
+
+def test_what_is_not_seen_counts_for_nothing() -> None:
+    plain, dressed = "A soft line.\nA soft line.", "A so\u00adft line.\u200b\n\ufeffA soft\u2060 line.\n\u200e"
+    first, second = measured(plain), measured(dressed)
+    assert second.pop("newlines_per_word") == 2 * first.pop("newlines_per_word")
+    assert second == pytest.approx(first, nan_ok=True)
+
+
+def test_marks_stand_on_characters_without_spaces() -> None:
+    found = measured("ที่นี่ ｶﾞｶﾞ か\u3099", "th")  # two Thai letters with two marks each, and three kana with one
+    assert found["words"] == pytest.approx(5 / 1.5)
+    for short_line, short in ((22, 0), (23, 1)):  # five characters as wide as four, and two spaces
+        fineweb = ALL.fineweb.model_copy(update={"short_line": short_line})
+        assert measured("ที่นี่ ｶﾞｶﾞ か\u3099", "th", fineweb=fineweb)["short_lines"] == short
+
+
+def test_thai_and_lao_need_no_ends_of_sentences() -> None:
+    for text, judged in (
+        ("ที่นี่ประเทศไทย", False),
+        ("ປະເທດລາວ", False),
+        ("ไทย and more English words here", True),
+        ("中文", True),
+    ):
+        found = measured(text)
+        assert np.isnan(found["punctuated_lines"]) == np.isnan(found["sentences"]) == (not judged)
+    assert measured("ប្រទេសកម្ពុជា។")["punctuated_lines"] == 1  # Khmer has an end
+
+
+def test_a_phrase_begins_behind_a_character_without_spaces() -> None:
+    lenient = ALL.c4.model_copy(update={"min_words_per_line": 1})
+    assert measured("请启用JavaScript后再访问。", "zh", c4=lenient)["sentences"] == 0
+    assert measured("The pejavascripts are fine.", c4=lenient)["sentences"] == 1  # within a word it is none
+
+
 def test_repeated_lines_and_paragraphs_by_hand() -> None:
     text = "aaaa\n bbb \n\naaaa\nbbb\n\n\ncc\naaaa\r\n"
     found = measured(text)

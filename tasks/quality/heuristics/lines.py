@@ -1,8 +1,9 @@
 """What the rules want to know of words, lines and paragraphs: counted in one pass over the bytes of many texts.
 
 A word is what stands between white space and holds a letter or a number; its length counts letters and numbers. A
-character of a script without spaces is a part of a word (`characters_per_word`). A line is one that is not blank,
-without the white space around it; a paragraph is the lines between blank lines.
+character of a script without spaces, with the marks on it, is a part of a word (`characters_per_word`). A line is one
+that is not blank, without the white space around it; a paragraph is the lines between blank lines. Characters that are
+not seen (joiners, soft hyphens, direction marks) count for nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +20,17 @@ from tasks.quality.heuristics.characters import (
     CODES,
     DASHES,
     END,
+    ENDLESS,
+    FIRST_TAG,
+    LAST_IDEOGRAPH,
+    LAST_TAG,
     LETTER,
     LONE,
+    MARK,
     NUMBER,
     QUOTE,
     SPACE,
+    UNSEEN,
     WIDE,
     classes,
 )
@@ -40,9 +47,9 @@ JAVASCRIPT, LOREM = "javascript", "lorem ipsum"
 (
     WORDS, LENGTHS, LONES, TOKENS, ALPHABETIC, HASHES, ELLIPSES, LINES, BULLETS, DOTTED, PUNCTUATED, SHORT, NEWLINES,
     SENTENCES, BRACKETS, LOREMS, CHARACTERS, LINES_AGAIN, LINE_CHARACTERS_AGAIN, PARAGRAPHS, PARAGRAPHS_AGAIN,
-    PARAGRAPH_CHARACTERS_AGAIN,
-) = range(22)  # fmt: skip
-COLUMNS = 22
+    PARAGRAPH_CHARACTERS_AGAIN, ENDLESSES,
+) = range(23)  # fmt: skip
+COLUMNS = 23
 NEWLINE = 10
 
 # A word of five letters and a space: what the lengths of lines are compared with in scripts without spaces.
@@ -54,11 +61,14 @@ _DASHES = np.array([ord(dash) for dash in DASHES], dtype=np.int64)
 def line_measures(texts: pa.Array, config: HeuristicsConfig) -> Measures:
     """Measures of N texts by name, each of shape (N,); NaN where there is nothing to measure.
 
-    Counts: `words`, `sentences` (on lines that count for C4), `curly_brackets`, `lorem_ipsum`. Ratios to words:
-    `hash_ratio`, `ellipsis_ratio`, `newlines_per_word`. Letters: `mean_word_length`, of words between spaces (NaN in a
-    text of which less than half is written with spaces). Shares of words: `alphabetic_words`. Shares of lines:
-    `bullet_lines`, `ellipsis_lines`, `punctuated_lines`, `short_lines`, `duplicate_lines`. Shares of paragraphs:
-    `duplicate_paragraphs`. Shares of the characters of all lines: `duplicate_line_characters`,
+    `sentences` and `punctuated_lines` are NaN in a text most of whose words are Thai or Lao: they write no ends of
+    sentences.
+
+    Counts: `words`, `sentences` (on lines that count for C4), `curly_brackets`, `lorem_ipsum`. Ratios to words, or to
+    one where there are none: `hash_ratio`, `ellipsis_ratio`, `newlines_per_word`. Letters: `mean_word_length`, of words
+    between spaces (NaN in a text of which less than half is written with spaces). Shares of words: `alphabetic_words`.
+    Shares of lines: `bullet_lines`, `ellipsis_lines`, `punctuated_lines`, `short_lines`, `duplicate_lines`. Shares of
+    paragraphs: `duplicate_paragraphs`. Shares of the characters of all lines: `duplicate_line_characters`,
     `duplicate_paragraph_characters`.
     """
     data, starts = text_buffers(texts)
@@ -73,24 +83,26 @@ def line_measures(texts: pa.Array, config: HeuristicsConfig) -> Measures:
     column = counts.T
     lone_words = column[LONES] / per_word
     words = column[WORDS] + lone_words
+    some = np.where(words > 0, words, 1.0)  # so that a text of signs alone has a finite ratio
     with np.errstate(divide="ignore", invalid="ignore"):
         mean_length = np.where(column[WORDS] >= lone_words, column[LENGTHS] / column[WORDS], np.nan)
+        endless = column[ENDLESSES] / per_word > column[WORDS]
         return {
             "words": words,
             "mean_word_length": mean_length,
-            "hash_ratio": column[HASHES] / words,
-            "ellipsis_ratio": column[ELLIPSES] / words,
-            "newlines_per_word": column[NEWLINES] / words,
+            "hash_ratio": column[HASHES] / some,
+            "ellipsis_ratio": column[ELLIPSES] / some,
+            "newlines_per_word": column[NEWLINES] / some,
             "alphabetic_words": (column[ALPHABETIC] + lone_words) / (column[TOKENS] + lone_words),
             "bullet_lines": column[BULLETS] / column[LINES],
             "ellipsis_lines": column[DOTTED] / column[LINES],
-            "punctuated_lines": column[PUNCTUATED] / column[LINES],
+            "punctuated_lines": np.where(endless, np.nan, column[PUNCTUATED] / column[LINES]),
             "short_lines": column[SHORT] / column[LINES],
             "duplicate_lines": column[LINES_AGAIN] / column[LINES],
             "duplicate_paragraphs": column[PARAGRAPHS_AGAIN] / column[PARAGRAPHS],
             "duplicate_line_characters": column[LINE_CHARACTERS_AGAIN] / column[CHARACTERS],
             "duplicate_paragraph_characters": column[PARAGRAPH_CHARACTERS_AGAIN] / column[CHARACTERS],
-            "sentences": column[SENTENCES].copy(),
+            "sentences": np.where(endless, np.nan, column[SENTENCES]),
             "curly_brackets": column[BRACKETS].copy(),
             "lorem_ipsum": column[LOREMS].copy(),
         }
@@ -159,7 +171,15 @@ def _count_line(
     previous = code = np.int64(0)
     while code != NEWLINE:
         code, follow = _character(data, at, stop)
-        kind = np.int64(classes[code]) if code < CODES else np.int64(LETTER | LONE)
+        if code < CODES:
+            kind = np.int64(classes[code])
+        elif code <= LAST_IDEOGRAPH:
+            kind = np.int64(LETTER | LONE)
+        else:
+            kind = np.int64(UNSEEN if FIRST_TAG <= code <= LAST_TAG else 0)
+        if kind & UNSEEN:
+            at = follow
+            continue
         if kind & SPACE:
             bulleted |= dash and size == 1
             if token:
@@ -176,6 +196,7 @@ def _count_line(
                     dash |= code == sign
             token += 1
             lones += kind & LONE != 0
+            row[ENDLESSES] += kind & ENDLESS != 0
             if kind & (LETTER | NUMBER):
                 open_sentence = True
                 if not kind & LONE:
@@ -188,14 +209,15 @@ def _count_line(
             row[ELLIPSES] += ellipsis
             ended, pending, open_sentence, complete = _ending(kind, code, ended, pending, open_sentence)
             sentences += complete
-            if kind & LETTER and not previous & LETTER:
+            if kind & LETTER and (not previous & LETTER or previous & LONE):
                 phrase = _phrase_at(data, at, stop, phrases, phrase_starts)
                 row[LOREMS] += phrase == 0
                 excluded |= phrase > 0
         previous = kind
         if code != NEWLINE and (size or not kind & SPACE):
             size += 1
-            width += lone_width if kind & LONE else 1.0
+            if not kind & MARK:
+                width += lone_width if kind & LONE else 1.0
             for place in range(at, follow):
                 hashed = (hashed ^ np.uint64(data[place])) * _PRIME
             if not kind & SPACE:
