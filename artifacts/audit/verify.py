@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,14 +67,9 @@ def verify(store: Store, refs: Sequence[str] | None = None) -> VerifyReport:
         report.problems += _strays(store)
     else:
         artifacts = list(dict.fromkeys(store.resolve(ref) for ref in refs))
-    # Hashing and decompression run outside Python's lock: files are hashed a processor each, while others are counted.
-    with ThreadPoolExecutor(THREADS) as hashing, ThreadPoolExecutor(THREADS) as checking:
-        # The largest first, so that no processor is left with a large file at the end.
-        order = sorted(artifacts, key=_bytes, reverse=True)
-        checks = {artifact: checking.submit(_check, store, artifact, hashing) for artifact in order}
-        for artifact in artifacts:
-            report.checked += 1
-            report.problems += checks[artifact].result()
+    for problems in _check(store, artifacts):
+        report.checked += 1
+        report.problems += problems
     if refs is not None:
         damaged = {(p.artifact, p.file) for p in report.problems}
         above = _check_ancestors(store, artifacts)
@@ -116,40 +111,78 @@ def _strays(store: Store) -> Iterator[Problem]:
                 yield Problem(f"{stage}@{recipe}", MANIFEST, "missing: the folder is no artifact without it")
 
 
-def _check(store: Store, artifact: Artifact, hashing: Executor) -> list[Problem]:
-    """Everything that is wrong with one artifact. What a damaged manifest says of the other files is not used."""
+def _check(store: Store, artifacts: Sequence[Artifact]) -> list[list[Problem]]:
+    """What is wrong with each. Hashing and decompression run outside Python's lock: files are hashed a processor each,
+    the largest artifacts first, while others are counted."""
+    order = sorted(artifacts, key=_bytes, reverse=True)
+    with ThreadPoolExecutor(THREADS) as hashing, ThreadPoolExecutor(THREADS) as checking:
+        try:
+            # All files wait to be hashed before the first rows are counted: no processor is without work.
+            begun = [checking.submit(_begin, store, artifact, hashing) for artifact in order]
+            done = {check: checking.submit(lambda check: _finish(check.result()), check) for check in begun}
+            found = dict(zip(order, (done[check].result() for check in begun), strict=True))
+        except BaseException:  # Ctrl-C: nobody waits for what is still to be hashed
+            hashing.shutdown(wait=False, cancel_futures=True)
+            checking.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [found[artifact] for artifact in artifacts]
 
-    def problem(file: str, text: str) -> Problem:
-        return Problem(artifact.ref, file, text)
 
+@dataclass
+class _Begun:
+    """An artifact whose files are being hashed, and what has been found wrong so far. What a damaged manifest says of
+    the other files is not used: `manifest` is None."""
+
+    store: Store
+    artifact: Artifact
+    manifest: Manifest | None = None
+    problems: list[Problem] = field(default_factory=list)
+    present: set[str] = field(default_factory=set)
+    hashed: dict[str, Future[str | None]] = field(default_factory=dict)
+
+    def add(self, file: str, text: str) -> None:
+        self.problems.append(Problem(self.artifact.ref, file, text))
+
+
+def _begin(store: Store, artifact: Artifact, hashing: Executor) -> _Begun:
+    """Hold an artifact's manifest against itself, and have its files hashed."""
+    found = _Begun(store, artifact)
     try:
         data = store.read_bytes(f"{artifact.folder}/{MANIFEST}")
         manifest = Manifest.loads(data.decode("utf8", errors="replace"), MANIFEST, check=True)
         if manifest.dumps().encode() != data:
             raise RunError("altered after it was written (its bytes are not those of any manifest)")
     except (RunError, UserError, OSError) as error:
-        return [problem(MANIFEST, str(error).removeprefix(f"{MANIFEST}: "))]
-    found = [problem(MANIFEST, text) for text in _identity(artifact, manifest)]
-    intact = []
-    present = set(store.walk(artifact.folder))
-    hashed = {
-        name: hashing.submit(_file_problem, store, artifact, name, entry)
-        for name, entry in sorted(manifest.files.items(), key=lambda item: -item[1].bytes)
-        if name in present
-    }
+        found.add(MANIFEST, str(error).removeprefix(f"{MANIFEST}: "))
+        return found
+    for text in _identity(artifact, manifest):
+        found.add(MANIFEST, text)
+    found.manifest, found.present = manifest, set(store.walk(artifact.folder))
+    for name, entry in sorted(manifest.files.items(), key=lambda item: -item[1].bytes):
+        if name in found.present:
+            found.hashed[name] = hashing.submit(_file_problem, store, artifact, name, entry)
+    return found
+
+
+def _finish(begun: _Begun) -> list[Problem]:
+    """Everything that is wrong with an artifact, by the hashes of its files and the rows of those that are intact."""
+    manifest, hashed, intact = begun.manifest, begun.hashed, []
+    if manifest is None:
+        return begun.problems
     if any(name.endswith(".parquet") for name in hashed):
         import artifacts.reader  # noqa: F401 (and pyarrow: 0.3 s, for `_rows`, which pass while other threads hash)
     for name in sorted(manifest.files):
         if wrong := hashed[name].result() if name in hashed else "missing":
-            found.append(problem(name, wrong))
+            begun.add(name, wrong)
         else:
             intact.append(name)
-    found += [
-        problem(name, "not listed in the manifest") for name in sorted(present - set(manifest.files) - {MANIFEST})
-    ]
-    found += [problem(name, text) for name, text in _rows(artifact, manifest, intact)]
-    found += [problem(MANIFEST, text) for text in _missing_inputs(store, manifest)]
-    return found
+    for name in sorted(begun.present - set(manifest.files) - {MANIFEST}):
+        begun.add(name, "not listed in the manifest")
+    for name, text in _rows(begun.artifact, manifest, intact):
+        begun.add(name, text)
+    for text in _missing_inputs(begun.store, manifest):
+        begun.add(MANIFEST, text)
+    return begun.problems
 
 
 def _file_problem(store: Store, artifact: Artifact, name: str, entry: FileEntry) -> str | None:
