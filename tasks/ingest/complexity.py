@@ -4,10 +4,15 @@ A C or Rust parser cannot be interrupted from Python, so such pages are told fro
 one pass over the page's bytes: 0.45 milliseconds a page of 87 kB, where regular expressions took 2.0.
 Tags count wherever they stand, in comments and scripts too: whether those are left out depends on how exactly a parser
 reads broken pages, and a flood could be hidden where the two differ.
+
+The same pass says which of some words stand in the page's tags: a selector whose class no tag names can find nothing,
+and looking for one costs a walk over the page's elements.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -49,6 +54,9 @@ _OPTION = _codes("option")[0]
 # Places in what the scan counts.
 _ELEMENTS, _DEPTH, _OPEN, _OPTIONS, _ATTRIBUTES, _LOOKED_AT = range(6)
 
+_OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a
+_SIX = np.uint64(63)
+
 
 class TooComplex(Exception):
     """The page is not worth what it would cost. `value` is what was found, `limit` what is allowed."""
@@ -58,12 +66,22 @@ class TooComplex(Exception):
         self.value, self.limit = value, limit
 
 
-def check_complexity(html: str) -> None:
-    """Raise `TooComplex` for a page that no parser should be given."""
-    data = np.frombuffer(html.encode("utf-8", "replace"), np.uint8)
+def check_complexity(html: str, words: Sequence[str] = (), encoded: bytes | None = None) -> frozenset[str]:
+    """Raise `TooComplex` for a page that no parser should be given.
+
+    Args:
+        words: of small Latin letters and hyphens.
+        encoded: the page in UTF-8, where it is at hand.
+
+    Returns: those of `words` that may stand in the page's tags, as an element's name of more than eight letters or as a
+        class, large or small; the others do not.
+    """
+    data = np.frombuffer(html.encode("utf-8", "replace") if encoded is None else encoded, np.uint8)
     most = MOST_LOOKED_AT * max(len(data), 1 << 16)
     counts = np.zeros(6, np.int64)
-    scan_tags(data, _FLAT, _FORMATTING, _OPTION, most, counts)
+    table = _words(tuple(words))
+    met = np.zeros(len(words) + 1, np.bool_)
+    scan_tags(data, _FLAT, _FORMATTING, _OPTION, most, counts, table, met)
     for what, place, limit in (
         ("{} elements", _ELEMENTS, MAX_ELEMENTS),
         ("elements nest {} deep", _DEPTH, MAX_DEPTH),
@@ -75,20 +93,39 @@ def check_complexity(html: str) -> None:
         value = int(counts[place])
         if value > limit:
             raise TooComplex(what.format(value), value, limit)
+    # Letters may be written as character references; then any word may be there.
+    return frozenset(word for word, is_there in zip(words, met, strict=False) if is_there or met[-1])
+
+
+@cache
+def _words(words: tuple[str, ...]) -> Array:
+    """The 64-bit FNV-1a hashes of words, behind a mask of their lowest six bits and one of the next six (uint64)."""
+    hashes, low, high = [], 0, 0
+    for word in words:
+        value = int(_OFFSET)
+        for byte in word.encode():
+            value = (value ^ byte) * int(_PRIME) % (1 << 64)
+        hashes.append(value)
+        low, high = low | 1 << (value & 63), high | 1 << (value >> 6 & 63)
+    return np.array([low, high, *hashes], np.uint64)
 
 
 def nesting_depth(html: str) -> int:
     """How deep the tags of a page nest at most, estimated without parsing: opened and not yet closed."""
     counts = np.zeros(6, np.int64)
     data = np.frombuffer(html.encode("utf-8", "replace"), np.uint8)
-    scan_tags(data, _FLAT, _FORMATTING, _OPTION, MOST_LOOKED_AT * len(data), counts)
+    scan_tags(data, _FLAT, _FORMATTING, _OPTION, MOST_LOOKED_AT * len(data), counts, _words(()), np.zeros(1, np.bool_))
     return int(counts[_DEPTH])
 
 
 @compiled
-def scan_tags(data: Array, flat: Array, formatting: Array, option: np.uint64, most: int, counts: Array) -> None:
+def scan_tags(
+    data: Array, flat: Array, formatting: Array, option: np.uint64, most: int, counts: Array, words: Array, met: Array
+) -> None:
     """Count in UTF-8 `data`: elements, the depth of what nests, formatting elements open at once, options, attributes
     of one element (int64, in that order), and how many bytes of tags were looked at, which ends above `most`.
+    Mark in `met` (bool) which of the words, given as by `_words`, are classes or long names of
+    elements; at its end whether a class holds a numeric character reference.
 
     Attributes are read as a parser reads them (HTML section 13.2.5.32 and on): quoted values may hold `<` and `>`.
     """
@@ -120,6 +157,7 @@ def scan_tags(data: Array, flat: Array, formatting: Array, option: np.uint64, mo
             continue
         if at - start > 8:
             name = np.uint64(0)
+            _find_words(data, start, 0, words, met)
         if not _holds(flat, name):
             depth = max(0, depth - 1) if closing else depth + 1
             counts[1] = max(counts[1], depth)
@@ -130,7 +168,9 @@ def scan_tags(data: Array, flat: Array, formatting: Array, option: np.uint64, mo
         if name == option and not closing:
             counts[3] += 1
         if looked_at <= most:
-            end, attributes, again = _read_tag(data, at)
+            end, attributes, again, value_at, quote = _read_tag(data, at)
+            if value_at >= 0:
+                _find_words(data, value_at, quote, words, met)
             counts[4] = max(counts[4], attributes)
             looked_at += end - at
             at = again
@@ -146,11 +186,14 @@ def _holds(codes: Array, name: np.uint64) -> bool:
 
 
 @compiled
-def _read_tag(data: Array, at: int) -> tuple[int, int, int]:
-    """(where the tag ends whose name ends at `at`, its attributes, the first `<` inside it or else its end)."""
+def _read_tag(data: Array, at: int) -> tuple[int, int, int, int, int]:
+    """(where the tag ends whose name ends at `at`, its attributes, the first `<` inside it or else its end, where its
+    first class begins or −1, the quote in front of that or 4)."""
     size = len(data)
     again = -1
     attributes = 0
+    is_class = False
+    value_at, quote = -1, 4
     # 0 before a name, 1 in a name, 2 behind a name, 3 before a value, 4 in an unquoted value, else the closing quote.
     state: Any = 0
     while at < size:
@@ -166,6 +209,8 @@ def _read_tag(data: Array, at: int) -> tuple[int, int, int]:
             state = 2 if state == 1 or state == 2 else 3 if state == 3 else 0
         elif state == 3:
             state = np.int64(byte) if byte == 34 or byte == 39 else 4
+            if is_class and value_at < 0:
+                value_at, quote = at + (state > 4), state
         elif state != 4:
             if byte == 47:  # /
                 state = 0
@@ -174,5 +219,42 @@ def _read_tag(data: Array, at: int) -> tuple[int, int, int]:
             elif state != 1:
                 attributes += 1
                 state = 1
+                is_class = (byte | 32) == 99 and _is_class(data, at)
         at += 1
-    return at, attributes, at if again < 0 else again
+    return at, attributes, at if again < 0 else again, value_at, quote
+
+
+@compiled
+def _is_class(data: Array, at: int) -> bool:
+    """Whether the name `class`, large or small, stands at `at`."""
+    if at + 5 >= len(data):
+        return False
+    for place, letter in ((1, 108), (2, 97), (3, 115), (4, 115)):
+        if data[at + place] | 32 != letter:
+            return False
+    return bool(data[at + 5] <= 32 or data[at + 5] == 61)
+
+
+@compiled
+def _find_words(data: Array, at: int, quote: int, words: Array, met: Array) -> None:
+    """Mark the words (runs of letters and hyphens, as long as they can be) from `at` on: up to `quote`, or in a value
+    without quotes (4), or in an element's name (0)."""
+    # The masks tell most words from those that are looked for.
+    low, high, size = words[0], words[1], len(data)
+    value = _OFFSET
+    while True:
+        byte = data[at] if at < size else np.uint8(62)
+        lower = byte | np.uint8(32)
+        if 97 <= lower <= 122 or byte == 45:
+            value = (value ^ np.uint64(byte if byte == 45 else lower)) * _PRIME
+        else:
+            if (low >> (value & _SIX)) & (high >> ((value >> np.uint64(6)) & _SIX)) & np.uint64(1):
+                for place in range(2, len(words)):
+                    if words[place] == value:
+                        met[place - 2] = True
+            value = _OFFSET
+            if byte == 38 and at + 1 < size and data[at + 1] == 35:  # &#
+                met[-1] = True
+            if byte == quote or at >= size or (quote <= 4 and (byte <= 32 or byte == 62)):
+                return
+        at += 1

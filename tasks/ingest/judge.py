@@ -10,7 +10,7 @@ from typing import Any
 
 from tasks.ingest.complexity import TooComplex
 from tasks.ingest.config import IngestConfig
-from tasks.ingest.extract import HTML_TYPES, TEXT_TYPES, TextError, clean_text, decode_text, sniff_type
+from tasks.ingest.extract import HTML_TYPES, TEXT_TYPES, UTF8_MARK, TextError, clean_text, decode_text, sniff_type
 from tasks.ingest.extractors import extract_html
 from tasks.ingest.headers import revisited
 from tasks.ingest.http import BodyError, Response, charset_parameter, decode_body, media_type, parse_response
@@ -233,7 +233,9 @@ class Judge:
             text, row["charset"] = decode_text(body, charset, html)
             if html:
                 config = self.config
-                text = extract_html(text, config.main_content, config.skip_elements, config.extractor)
+                same = row["charset"] == "utf-8" and body[:3] != UTF8_MARK and "\ufffd" not in text
+                encoded = body if same else None  # spares the text's encoding
+                text = extract_html(text, config.main_content, config.skip_elements, config.extractor, encoded)
         except TooComplex as error:
             raise Dropped("too_complex", str(error), error.value, error.limit) from error
         except TextError as error:

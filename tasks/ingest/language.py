@@ -25,22 +25,55 @@ HEAD = 1_000
 MIDDLE = 2_000
 
 
-@compiled
-def count_features(text: Array, moves: Array, rows: Array, outputs: Array, counts: Array, found: Array) -> int:
-    """Walk the automaton over `text` (uint8) and count the features that it meets, in the order of first sight.
+# The automaton's table has 39 MB, so that a step waits for memory: the text is walked in several places at once. A
+# state depends on the last 6 bytes (the longest n-gram), so that a walk begun a bit earlier is right where it counts.
+LANES = 8
+LEAD = 16
 
-    `counts` (zeros, one a feature) is added to, `found` gets the features' numbers; how many they are is returned.
+
+@compiled
+def walk(text: Array, moves: Array, rows: Array, outputs: Array, met: Array) -> None:
+    """Walk the automaton over `text` (uint8): `met` (int32, one a byte) gets the feature met there, −1 for none."""
+    size = len(text)
+    piece = -(-size // LANES)
+    states = np.zeros(LANES, np.int64)
+    for step in range(-LEAD, piece):
+        for lane in range(LANES):
+            at = lane * piece + step
+            # Unsigned, the indices need no look for negative ones.
+            if 0 <= at < size:
+                here = np.uint64(at)
+                state = moves[np.uint64((np.int64(rows[np.uint64(states[lane])]) << 8) + text[here])]
+                states[lane] = state
+                if step >= 0:
+                    met[here] = outputs[np.uint64(state)]
+
+
+@compiled
+def count_features(met: Array, found: Array, counts: Array) -> int:
+    """Count what `met` holds, in the order of first sight; how many different ones there are is returned.
+
+    `found` (int64) gets the features' numbers, `counts` (float32) how often each occurs. Both are as long as `met`.
     """
-    state = 0
+    size = 64
+    while size < 2 * len(met):
+        size *= 2
+    table = np.full(size, -1, np.int32)  # open addressing: the place in `found`
+    mask = np.uint64(size - 1)
     distinct = 0
-    for byte in text:
-        state = moves[(np.int64(rows[state]) << 8) + byte]
-        feature = outputs[state]
-        if feature >= 0:
-            if counts[feature] == 0:
-                found[distinct] = feature
-                distinct += 1
-            counts[feature] += 1
+    for feature in met:
+        if feature < 0:
+            continue
+        slot = (np.uint64(feature) * np.uint64(0x9E3779B1)) & mask
+        while table[slot] >= 0 and found[table[slot]] != feature:
+            slot = (slot + np.uint64(1)) & mask
+        place = table[slot]
+        if place < 0:
+            place = table[slot] = distinct
+            found[place] = feature
+            counts[place] = 0
+            distinct += 1
+        counts[place] += 1
     return distinct
 
 
@@ -67,13 +100,13 @@ class _Model:
         if text.isupper():
             text = text.lower()
         data = np.frombuffer(unicodedata.normalize("NFC", text).encode("utf-8", "surrogatepass"), np.uint8)
-        counts = np.zeros(len(self.weights), np.float32)
-        found = np.empty(min(len(data), len(self.weights)), np.int64)
-        distinct = count_features(data, self.moves, self.rows, self.outputs, counts, found)
+        met = np.empty(len(data), np.int32)
+        walk(data, self.moves, self.rows, self.outputs, met)
+        found, counts = np.empty(len(data), np.int64), np.empty(len(data), np.float32)
+        distinct = count_features(met, found, counts)
         scores = np.zeros_like(self.prior)
         if distinct:
-            seen = found[:distinct]
-            scores = np.log1p(counts[seen]) @ self.weights[seen] + self.prior
+            scores = np.log1p(counts[:distinct]) @ self.weights.take(found[:distinct], axis=0) + self.prior
         # Dividing by the root of the length keeps the probabilities of long texts from all being 1 (py3langid).
         scores *= 1.0 / math.sqrt(len(data) or 1)
         np.exp(scores - scores.max(), out=scores)

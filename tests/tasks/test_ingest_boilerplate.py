@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tasks.ingest import extractors
 from tasks.ingest.boilerplate import MOST_LINES, Line, drop_boilerplate, join_lines, read_lines
+from tasks.ingest.boilerplate_words import SKIPPED
 from tasks.ingest.complexity import (
     _FLAT,
     _FORMATTING,
@@ -27,6 +28,7 @@ from tasks.ingest.extractors import extract_html, main_text, plain_text
 
 FIRST = "The river rose by two metres in the night, and the ferry at the old mill was tied up until the morning came."
 SECOND = "Farmers along the banks moved their cattle to the higher fields, where there was grass enough for a week."
+NO_WORDS = (np.zeros(2, np.uint64), np.zeros(1, np.bool_))
 THIRD = "By noon the water was falling again, and the mayor said that nobody had been hurt and little was lost."
 CHINESE = "昨天夜里河水上涨了两米，老磨坊的渡船一直停到第二天早上才重新开航，附近的农民把牛群赶到了高处的草地上。"
 
@@ -262,7 +264,7 @@ def test_attributes_are_counted_as_parsers_do(tag: str, attributes: int) -> None
 def counted(html: str) -> list[int]:
     counts = np.zeros(6, np.int64)
     data = np.frombuffer(html.encode(), np.uint8)
-    scan_tags(data, _FLAT, _FORMATTING, _OPTION, 1 << 40, counts)
+    scan_tags(data, _FLAT, _FORMATTING, _OPTION, 1 << 40, counts, *NO_WORDS)
     return [int(count) for count in counts]
 
 
@@ -270,10 +272,40 @@ def test_tags_inside_tags_are_looked_at_a_bounded_number_of_times() -> None:
     most = MOST_LOOKED_AT << 16
     counts = np.zeros(6, np.int64)
     html = '<a b="' * 10_000
-    scan_tags(np.frombuffer(html.encode(), np.uint8), _FLAT, _FORMATTING, _OPTION, most, counts)
+    scan_tags(np.frombuffer(html.encode(), np.uint8), _FLAT, _FORMATTING, _OPTION, most, counts, *NO_WORDS)
     assert most < counts[5] <= most + len(html)  # of half a length times 10,000
     with pytest.raises(TooComplex, match="tags inside tags"):
         check_complexity(f'<p b="{"x" * 200}' * 2_900)
+
+
+@pytest.mark.parametrize(
+    ("markup", "found"),
+    [
+        ("<p class=caption>", {"caption"}),
+        ("<p a='b'CLASS = 'x Related\ny'>", {"related"}),
+        ('<p class="x>related\ty>caption">', {"related", "caption"}),
+        ("<p title='<p < class=related'>", {"related"}),  # inside a value, but a parser's error could make it a tag
+        ("<!-- <FigCaption/>", {"figcaption"}),
+        ("<figcaption class=x", {"figcaption"}),
+        ("<p class='rel&#97;ted'>", {"related", "caption", "figcaption"}),  # a reference: any word may be there
+        ("<p class='related-x mycaption x--related captions' id=related title='caption'>related</p>", set()),
+        (
+            "<p class related>class=related <p classes=caption xclass=caption><figcaptions><p class=x class=caption",
+            set(),
+        ),
+    ],
+)
+def test_words_of_tags(markup: str, found: set[str]) -> None:
+    assert check_complexity(markup, ("related", "caption", "figcaption")) == found
+    assert check_complexity("", ("related",), markup.encode()) == found & {"related"}
+
+
+@pytest.mark.parametrize("selector", SKIPPED)
+def test_every_element_to_leave_out_is_left_out(selector: str) -> None:
+    name = selector.removeprefix(".")
+    box = f"<div class='a {name}'>" if selector.startswith(".") else f"<{name}>"
+    page = f"<body><main><p>{FIRST}</p>{box}{THIRD}</div></{name}><p>{SECOND}</p></main></body>"
+    assert extract_html(page).split() == [*FIRST.split(), *SECOND.split()]
 
 
 def test_trafilatura_by_choice() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-from tasks.ingest.language import HEAD, MIDDLE, _model, identify
+from tasks.ingest.language import HEAD, MIDDLE, _model, count_features, identify, walk
 
 REFERENCE = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 REFERENCE.set_languages(sorted(label for label in set(REFERENCE.labels) if len(label) == 2))
@@ -37,6 +40,23 @@ def test_sentences_are_told_apart(language: str) -> None:
 def test_scores_are_those_of_py3langid(text: str) -> None:
     assert _model().classify(text) == REFERENCE.classify(text)
     assert _model().classify(text.upper()) == REFERENCE.classify(text.upper())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([*(x.encode() for x in SENTENCES.values()), b"a", b"\xff", b"\0"]), max_size=40))
+def test_walking_in_several_places_is_walking_once(parts: list[bytes]) -> None:
+    model, text = _model(), b"".join(parts)
+    met = np.empty(len(text), np.int32)
+    walk(np.frombuffer(text, np.uint8), model.moves, model.rows, model.outputs, met)
+    state, once = 0, []
+    for byte in text:
+        state = int(model.moves[(int(model.rows[state]) << 8) + byte])
+        once.append(int(model.outputs[state]))
+    assert met.tolist() == once
+    found, counts = np.empty(len(text), np.int64), np.empty(len(text), np.float32)
+    distinct = count_features(met, found, counts)
+    counted = Counter(feature for feature in once if feature >= 0)  # in the order of first sight
+    assert list(zip(found[:distinct].tolist(), counts[:distinct].tolist(), strict=True)) == list(counted.items())
 
 
 def test_the_head_and_the_middle_decide() -> None:
