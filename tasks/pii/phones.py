@@ -36,6 +36,11 @@ _CUE = re.compile(
     r"|联系方式|客服|전화|팩스|☎|☏|✆|📞|📱)\Z",
     re.IGNORECASE,
 )
+# What joins a second number to the first, and a number with that behind it.
+_JOINERS = (*"/,;、或和", " or", " and", " oder", " und", " ou", " et", " o", " y", " e", " lub")
+_BESIDE = re.compile(
+    rf"(?<![\d+(])[+(]{{0,2}}\d[\d ()./-]{{5,24}} ?(?:{'|'.join(map(re.escape, _JOINERS))})[ \n]?\Z", re.IGNORECASE
+)
 _NORTH_AMERICAN = re.compile(r"(?:1[-. ])?(?:\(\d{3}\)[ -]?|\d{3}[-.])\d{3}[-. ]\d{4}")
 _PAIRS = re.compile(r"0\d([. -])\d\d(?:\1\d\d){3}")
 _TRUNK_ZERO = re.compile(r"\(?0\d{1,5}\)?(?: ?[/-] ?| )\d+(?:[ -]\d+)*")
@@ -45,6 +50,7 @@ _DATE = re.compile(
     r"|\A\d{1,2}([./-])\d{1,2}\3\d\d\Z|(?<!\d)\d{1,2}\.\d\d ?- ?\d{1,2}\.\d\d(?!\d)"
 )
 _AFTER = re.compile(r"[A-Za-z0-9_%€$£¥°]| ?(?:€|EUR|Euro|USD|%|km|kg|元)")
+_GOES_ON = re.compile(r"[ ./-]{1,3}\d")
 _GLUED = frozenset("_-/=#$€£¥&@:.,+*?~^\\")
 MOST_DIGITS = 17  # 15 by E.164, and a trunk zero in brackets, and a leading 00
 
@@ -88,14 +94,18 @@ def _number_at(text: str, first: int, run: str, start: int, regions: Sequence[st
         if free and _is_formed(given, regions):
             return end
         if cue is None:
-            cue = _introduced(text[max(0, first + start - 30) : first + start])
-        if cue and _is_national(given, regions):
+            cue = _introduced(text[max(0, first + start - 60) : first + start])
+        if cue and (_is_national(given, regions) or (not _GOES_ON.match(after) and _is_international(given))):
             return end
     return 0
 
 
 def _introduced(before: str) -> bool:
-    """Whether a word such as "Tel." stands before the place where `before` ends, with at most five marks between."""
+    """Whether a word such as "Tel." stands before the place where `before` ends, with at most five marks between, or
+    with numbers between that it introduces too ("Tel. 22 123 45 67 or")."""
+    # The search takes longer than all else here.
+    while before.rstrip().lower().endswith(_JOINERS) and (beside := _BESIDE.search(before)):
+        before = before[: beside.start()]
     word = before.rstrip(" .:;,-–—/|*•=>\t\n\u00a0：／）)")
     return len(before) - len(word) <= 5 and _CUE.search(word) is not None
 
@@ -129,6 +139,11 @@ def _is_national(given: str, regions: Sequence[str]) -> bool:
     if given.startswith("00") and _exists("+" + given.lstrip("0"), ""):
         return True
     return _exists(given, "US") if _NORTH_AMERICAN.fullmatch(given) else any(_exists(given, r) for r in regions)
+
+
+def _is_international(given: str) -> bool:
+    """Whether this exists with a + in front of it, and has the ten digits that most such numbers have."""
+    return given[0] in "123456789" and sum(map(str.isdigit, given)) >= 10 and _exists("+" + given, "")
 
 
 @lru_cache(maxsize=1 << 16)

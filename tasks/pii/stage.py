@@ -79,7 +79,7 @@ def _decisions(doc_id: pa.ChunkedArray, rows: NDArray[np.int64], counts: NDArray
 
 STAGE = Stage(
     name="pii",
-    version=1,
+    version=2,  # 2: behind a word for one, a second number beside the first, and international ones without +
     config=PiiConfig,
     reads={"documents": DOCUMENTS},
     writes={"data": DOCUMENTS, "decisions": DECISIONS},
