@@ -106,9 +106,9 @@ def _add_commands(arguments: Sequence[str]) -> None:
         gc.set_threshold(100_000)
     for module in [MODULES[name]] if name in MODULES else dict.fromkeys(MODULES.values()):
         importlib.import_module(f"flows.cli.{module}")
-    if name in MODULES and name not in WORK:
-        # Nor does the last collection, when the process ends (0.05 s). Before DuckDB's bindings are there, which look
-        # at the end for what nobody has collected.
+    if name in MODULES and name not in WORK and "duckdb" not in sys.modules:
+        # Nor does the last collection, when the process ends (0.05 s). DuckDB's bindings would tell at the end of
+        # whatever of theirs was not collected.
         gc.freeze()
 
 
