@@ -39,3 +39,9 @@ class ParagraphsConfig(StageConfig):
         description="sources that are never cut, such as the curated ones; their units count, and what is also in one "
         "of them is cut everywhere else",
     )
+    within: Literal["cut", "keep"] = Field(
+        "cut",
+        title="Repeats within a document",
+        description="cut: what a document says twice is repeated, and stays once; keep: each document counts once, and "
+        "the one that keeps a unit keeps it wherever it stands (refrains, rows of tables, lines of code)",
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,7 @@ class RepeatTask:
     place: str
     first: str
     min_occurrences: int
+    within: str
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class Repeats:
         distinct, repeated: how many different units there are, and are repeated often enough.
         most: occurrences of the commonest unit.
         exempt: occurrences that stay for no other reason than that their documents are never cut.
-        commonest: (at most COMMONEST, 4) the units repeated most: occurrences, how many of them are cut, the place of
-            the document that keeps the first, and the number of that occurrence.
+        commonest: (at most COMMONEST, 4) the units repeated most: occurrences that count, how many are cut, the place
+            of the document that keeps the first, and the number of that occurrence.
     """
 
     cut: Ints
@@ -94,29 +96,40 @@ class Repeats:
 
 
 def find_repeats(task: RepeatTask) -> Repeats:
-    """The repeated units of one file, less those that stay: the first in the best document, or all of the exempt."""
+    """The repeated units of one file, less those that stay: the first in the best document, or all of the exempt; of a
+    document that may keep its own repeats, all."""
     records = np.fromfile(task.path, dtype=RECORD)
     if not len(records):
         return Repeats(np.empty(0, np.int64), 0, 0, 0, 0, np.empty((0, 4), np.int64))
-    records = records[np.argsort(records["hash"], kind="stable")]
-    hashes = records["hash"]
-    starts = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]]))
-    sizes = np.diff(np.append(starts, len(hashes)))
-    often = sizes >= task.min_occurrences
-    units = records["unit"][np.repeat(often, sizes)]
-    group = np.repeat(np.arange(int(often.sum())), sizes[often])
-    places = np.load(task.place, mmap_mode="r", allow_pickle=False)
+    records = records[np.argsort(records["hash"], kind="stable")]  # so that units ascend within a group
     firsts = np.load(task.first, mmap_mode="r", allow_pickle=False)
-    places = places[np.searchsorted(firsts, units, side="right") - 1]
+    documents = np.searchsorted(firsts, records["unit"], side="right") - 1
+    new = _changes(records["hash"])
+    counted = new | _changes(documents) if task.within == "keep" else np.ones(len(new), np.bool_)
+    members = np.diff(np.append(np.flatnonzero(new), len(new)))
+    sizes = np.add.reduceat(counted, np.flatnonzero(new), dtype=np.int64)
+    often = sizes >= task.min_occurrences
+    chosen = np.repeat(often, members)
+    units, documents = records["unit"][chosen], documents[chosen]
+    group = np.repeat(np.arange(int(often.sum())), members[often])
+    places = np.load(task.place, mmap_mode="r", allow_pickle=False)[documents]
     order = np.lexsort((units, places, group))
-    units, places, group = units[order], places[order], group[order]
-    best = np.concatenate([[True], group[1:] != group[:-1]]) if len(group) else np.empty(0, np.bool_)
-    stays = best | (places < 0)
+    units, places, group, documents = units[order], places[order], group[order], documents[order]
+    best = _changes(group)
+    own = documents == documents[best][group] if task.within == "keep" else best
+    stays = own | (places < 0)
     cut: Ints = np.sort(units[~stays])
-    gone = np.bincount(group[~stays], minlength=len(units[best]))
+    gone = np.bincount(group[~stays], minlength=int(often.sum()))
     table = np.stack([sizes[often], gone, places[best], units[best]], axis=1).astype(np.int64)
-    exempt = int((stays & ~best).sum())
-    return Repeats(cut, len(starts), int(often.sum()), int(sizes.max()), exempt, commonest(table))
+    exempt = int((stays & ~own).sum())
+    return Repeats(cut, len(sizes), int(often.sum()), int(sizes.max()), exempt, commonest(table))
+
+
+def _changes(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each differs from the one before; the first does."""
+    found = np.ones(len(values), dtype=np.bool_)
+    found[1:] = values[1:] != values[:-1]
+    return found
 
 
 def commonest(table: Ints) -> Ints:

@@ -90,8 +90,8 @@ def _mark(
     files = [context.work / "paragraphs" / name for name in ("place.npy", "first.npy")]
     for path, values in zip(files, (place, first[:-1]), strict=True):
         np.save(path, values)
-    least = context.config.min_occurrences
-    tasks = [RepeatTask(str(path), str(files[0]), str(files[1]), least) for path in partitions.paths]
+    least, within = context.config.min_occurrences, context.config.within
+    tasks = [RepeatTask(str(path), str(files[0]), str(files[1]), least, within) for path in partitions.paths]
     figures = {"units_distinct": 0, "units_repeated": 0, "most_occurrences": 0, "units_exempt": 0, "units_cut": 0}
     most = np.empty((0, 4), dtype=np.int64)
     for found in context.map_with_progress(find_repeats, tasks, "finding repeats"):

@@ -183,7 +183,9 @@ def test_exempt_documents_are_not_dropped_however_short(store: Store) -> None:
     assert [row[0] for row in fates(made)] == [False, False, True, True, True]
 
 
-def plainly(rows: list[tuple[str, str]], prefer: list[str], exempt: list[str], least: int) -> list[list[str]]:
+def plainly(
+    rows: list[tuple[str, str]], prefer: list[str], exempt: list[str], least: int, within: str
+) -> list[list[str]]:
     """The lines left of (source, text) in the order of doc_ids, read from the docs: no hash, no sort, no file."""
     ranks = {source: prefer.index(source) if source in prefer else len(prefer) for source in "xyz"}
     order = sorted(range(len(rows)), key=lambda number: (ranks[rows[number][0]], number))
@@ -192,19 +194,24 @@ def plainly(rows: list[tuple[str, str]], prefer: list[str], exempt: list[str], l
     for number, place, line in seen:
         same = [(other, at) for other, at, text in seen if text == line]
         guarded = [where for where in same if rows[where[0]][0] in exempt]
-        stays = len(same) < least or (number, place) in (guarded or same[:1])
+        best = guarded or same[:1]
+        if within == "keep":
+            best = [*best, *(where for where in same if where[0] == same[0][0] and not guarded)]
+        count = len({other for other, _ in same}) if within == "keep" else len(same)
+        stays = count < least or (number, place) in best
         left[number] += [(place, line)] * stays
     return [[line for _, line in sorted(left[number])] for number in range(len(rows))]
 
 
 SOURCES = st.lists(st.sampled_from("xyz"), unique=True, max_size=3)
+WITHIN = st.sampled_from(["cut", "keep"])
 LINES = st.lists(st.sampled_from(["a a", "b", "c c c", "ø", "三"]), min_size=1, max_size=4).map("\n".join)
 
 
-@given(st.lists(st.tuples(st.sampled_from("xyz"), LINES), max_size=8), SOURCES, SOURCES, st.integers(2, 3))
+@given(st.lists(st.tuples(st.sampled_from("xyz"), LINES), max_size=8), SOURCES, SOURCES, st.integers(2, 3), WITHIN)
 @settings(max_examples=60, deadline=None)
 def test_what_is_cut_is_what_a_plain_reading_cuts(
-    rows: list[tuple[str, str]], prefer: list[str], exempt: list[str], least: int
+    rows: list[tuple[str, str]], prefer: list[str], exempt: list[str], least: int, within: str
 ) -> None:
     table = pa.concat_tables(
         [make_documents([], prefix="d")]
@@ -217,18 +224,29 @@ def test_what_is_cut_is_what_a_plain_reading_cuts(
         partitions.flush()
         np.save(f"{name}/place.npy", place)
         np.save(f"{name}/first.npy", np.concatenate([[0], np.cumsum(units.counts)])[:-1])
-        tasks = [repeats.RepeatTask(str(p), f"{name}/place.npy", f"{name}/first.npy", least) for p in partitions.paths]
+        files = (f"{name}/place.npy", f"{name}/first.npy")
+        tasks = [repeats.RepeatTask(str(path), *files, least, within) for path in partitions.paths]
         gone = np.concatenate([repeats.find_repeats(task).cut for task in tasks])
     marks = np.zeros(len(units.begins), dtype=np.bool_)
     marks[gone] = True
     left = without(units, marks)[0].to_pylist()
-    assert [text.split("\n") if text else [] for text in left] == plainly(rows, prefer, exempt, least)
+    assert [text.split("\n") if text else [] for text in left] == plainly(rows, prefer, exempt, least, within)
 
 
 def test_within_a_document_the_first_stays(store: Store) -> None:
     assert texts(cut(store, [f"{NOTICE}\nverse one\n{NOTICE}\nverse two\n{NOTICE}"])) == [
         f"{NOTICE}\nverse one\nverse two"
     ]
+
+
+def test_a_document_may_keep_what_it_says_twice(store: Store) -> None:
+    code = f"try:\n    {MENU}\nexcept ValueError:\n    {MENU}"
+    documents = [code, f"{MENU}\n{NOTICE}\n{MENU}\nsecond", "third"]
+    made = cut(store, documents, within="keep")
+    assert texts(made) == [code, f"{NOTICE}\nsecond", "third"]
+    assert made.manifest.metrics["units_cut"] == 2
+    assert made.manifest.metrics["most_repeated"][0]["occurrences"] == 2  # documents
+    assert texts(cut(store, documents, within="keep", min_occurrences=3)) == documents
 
 
 @pytest.mark.parametrize(("least", "cuts"), [(2, 2), (3, 2), (4, 0)])
