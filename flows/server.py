@@ -195,6 +195,7 @@ def serve(descriptor: int) -> None:
     import uvicorn
 
     from flows.serving.new_database import prepare_database
+    from flows.serving.sqlite_locks import wait_in_event_loop
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -203,6 +204,7 @@ def serve(descriptor: int) -> None:
             gc.enable()
 
     prepare_database()
+    wait_in_event_loop()
     application = "prefect.server.api.server:create_app"
     config = uvicorn.Config(application, factory=True, log_level="error", lifespan="on", backlog=512)
     Server(config).run(sockets=[socket.socket(fileno=descriptor)])

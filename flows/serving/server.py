@@ -20,8 +20,10 @@ def main(host: str, port: int) -> None:
     from flows.serving.new_database import prepare_database
     from flows.serving.patience import patient
     from flows.serving.quiet import quiet
+    from flows.serving.sqlite_locks import wait_in_event_loop
 
     prepare_database()
+    wait_in_event_loop()
     uvicorn.run(
         patient(quiet(create_app(final=True), PREFECT_UI_API_URL.value() or "")),
         host=host,
