@@ -27,6 +27,7 @@ def crawl2chat(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def said(result: subprocess.CompletedProcess[str], code: int = 0) -> Any:
     assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr and "leaked" not in result.stderr, result.stderr
     return json.loads(result.stdout)
 
 
