@@ -90,10 +90,12 @@ class _Comparison:
         self._facing = not self._key
         self._columns = sorted(self._both - set(self._key))
         self._ends: tuple[int, int] | None = None  # of the rows that may differ
+        self._kinds: dict[str, dict[str, str]] = {}
         self._connection = connect()
 
     def __enter__(self) -> _Comparison:
         try:
+            self._kinds = self._types()
             self._face()
             if self._facing:
                 self._compare()
@@ -142,7 +144,8 @@ class _Comparison:
 
     def _block(self, side: str, first: int, last: int) -> str:
         """SQL for some rows of a side: the row's number `r`, and the values of the columns."""
-        values = "".join(f", {_name(column)} as v{number}" for number, column in enumerate(self._columns))
+        given = [f"to_json({_name(column)})" if self._recast(column) else _name(column) for column in self._columns]
+        values = "".join(f", {value} as v{number}" for number, value in enumerate(given))
         parts = [
             f"select {row} as r{values} from {read} where {row} >= {first} and {row} < {last}"
             for read, row in self._reads(side)
@@ -151,7 +154,7 @@ class _Comparison:
         return " union all ".join(parts) or f"select 0::bigint as r{nothing} limit 0"
 
     def _load(self, side: str) -> None:
-        hashes = "".join(f", hash({_name(column)}) as h{number}" for number, column in enumerate(self._columns))
+        hashes = "".join(f", {self._hash(column)} as h{number}" for number, column in enumerate(self._columns))
         parts = []
         for read, row in self._reads(side):
             key = f"hash({', '.join(map(_name, self._key))})"
@@ -164,6 +167,26 @@ class _Comparison:
         if self._one(f"select count(*) > count(distinct k) from {side}"):
             numbered = f"select * replace (row_number() over (partition by k order by row) as n) from {side}"
             self._run(f"create or replace temp table {side} as {numbered}")
+
+    def _recast(self, column: str) -> bool:
+        """Whether the two sides have other types: what JSON writes alike is equal then (an int32 and an int64)."""
+        return bool(self._kinds) and self._kinds["a"].get(column) != self._kinds["b"].get(column)
+
+    def _hash(self, column: str) -> str:
+        """SQL for a hash by which values differ. DuckDB's `hash` knows [0] from neither [0, 0] nor, further down, [[0]]
+        from [[], [0]], and takes an empty list or a struct of nulls for null: lengths, or JSON, tell them apart."""
+        name, kind = _name(column), self._kinds.get("a", {}).get(column, "")
+        if self._recast(column) or kind.count("[") > 1 or "(" in kind.removeprefix("DECIMAL("):
+            return f"hash(to_json({name}))"
+        return f"hash({name}, coalesce(len({name}), -1))" if "[" in kind else f"hash({name})"
+
+    def _types(self) -> dict[str, dict[str, str]]:
+        """The types of the columns of each side, as DuckDB names them; nothing where a side has no rows."""
+        found = {}
+        for side in self._artifacts:
+            for read, _ in self._reads(side)[:1]:
+                found[side] = {name: kind for name, kind, *_ in self._run(f"describe from {read}").fetchall()}
+        return found if len(found) == 2 else {}
 
     def _reads(self, side: str) -> list[tuple[str, str]]:
         """Each file of a side as SQL reads it, and the number of a row of it in the whole table."""

@@ -252,3 +252,48 @@ def test_tables_of_several_row_groups_against_a_loop(monkeypatch: pytest.MonkeyP
     assert [row["row"]["doc_id"] for row in found["examples"]["only_a"]] == [key[0] for key in a if key not in b]
     fates = sum(a[key][1:3] != b[key][1:3] for key in both)
     assert sum(fate["rows"] for fate in found["fates"]) == fates
+
+
+# Values that a hash may take for one another, and the types that hold them.
+LISTS = st.sampled_from([None, [], [0], [0, 0], [None], [0, 5], [5, 0], [5]])
+NESTED: st.SearchStrategy[Any] = st.sampled_from([None, [], [[]], [[0]], [[0], [0]], [[0, 0]], [[], [0]], [None]])
+TALK = st.sampled_from([None, [], [None], [{"role": None, "content": None}], [{"role": "a", "content": ""}]])
+WORD = st.sampled_from([None, "", "1", "a"])
+TYPES = [
+    ("ranks", pa.list_(pa.int32())),
+    ("nested", pa.list_(pa.list_(pa.int32()))),
+    ("talk", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+    ("word", pa.string()),
+    ("number", pa.int32()),
+]
+ODD_ROW = st.tuples(st.sampled_from("abcd"), LISTS, NESTED, TALK, WORD, st.sampled_from([None, 0, 1]))
+ODD_ROWS = st.lists(ODD_ROW, max_size=6, unique_by=lambda row: row[0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(ODD_ROWS, ODD_ROWS, st.booleans(), st.sampled_from([pa.int32(), pa.int64(), pa.string()]))
+def test_values_that_hash_alike_and_columns_of_another_type(
+    old: Any, new: Any, facing: bool, kind: pa.DataType
+) -> None:
+    """`facing`: the same keys in the same order, so that rows are compared by number; `kind`: of `number` in b."""
+    if facing:
+        new = [(row[0], *other[1:]) for row, other in zip(old, [*new, *old], strict=False)]
+
+    def rows(given: list[Any], number: pa.DataType) -> pa.Table:
+        made = decisions(*((row[0], True, None, None) for row in given))
+        for at, (name, type_) in enumerate(TYPES, 1):
+            made = made.append_column(name, pa.array([row[at] for row in given], type_))
+        return made.set_column(made.num_columns - 1, "number", made["number"].cast(number))
+
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder)
+        tables = rows(old, pa.int32()), rows(new, kind)
+        one, other = make(store, {"data": DECISIONS}, *({"data": made} for made in tables))
+        found = table(diff(store, one.ref, other.ref, limit=99), "data")
+    before, after = ({row[0]: row[1:] for row in given} for given in (old, new))
+    wanted = dict.fromkeys((name for name, _ in TYPES), 0)
+    for key in before.keys() & after.keys():
+        for (name, _), value, now in zip(TYPES, before[key], after[key], strict=True):
+            wanted[name] += value != now or (name == "number" and kind == pa.string() and value is not None)
+    assert found["columns"] == {name: count for name, count in wanted.items() if count}
+    assert (found["only_a"], found["only_b"]) == (len(before.keys() - after.keys()), len(after.keys() - before.keys()))
