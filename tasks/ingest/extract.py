@@ -95,9 +95,10 @@ def clean_text(text: str) -> str:
     Takes time in proportion to the text, whatever it is made of.
     """
     # `splitlines` knows the line ends of ASCII and Unicode. What is printable has nothing to be taken out: all but
-    # lines with tabs, no-break spaces and the like.
-    lines = [(line if line.isprintable() else _plain(line)).rstrip() for line in text.splitlines()]
-    text = unicodedata.normalize("NFC", _stream_safe("\n".join(lines)))
+    # lines with tabs, no-break spaces and the like. The only printable white space is the space.
+    if " \n" in text or not text.replace("\n", "").isprintable():
+        text = "\n".join([(line if line.isprintable() else _plain(line)).rstrip() for line in text.splitlines()])
+    text = unicodedata.normalize("NFC", _stream_safe(text))
     return _BLANK_LINES.sub("\n\n\n", text).strip() if "\n\n\n\n" in text else text.strip()
 
 
@@ -106,8 +107,12 @@ def _stream_safe(text: str) -> str:
     15 section 13): Python's NFC takes time with the square of such a run."""
     if text.isascii():
         return text
+    # Of every 15th character two in a row are in such a run of 31.
+    few = _may_combine(text[:: _MOST_COMBINING // 2])
+    if not (few[1:] & few[:-1]).any():
+        return text
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    beyond = np.flatnonzero((codes >= _FIRST_COMBINING) & (codes < _BEHIND_COMBINING))
+    beyond = np.flatnonzero(_may_combine(text))
     if not (beyond[_MOST_COMBINING:] - beyond[:-_MOST_COMBINING] == _MOST_COMBINING).any():
         return text
     marks = beyond[_combining()[codes[beyond]]]
@@ -116,6 +121,12 @@ def _stream_safe(text: str) -> str:
     inside = np.arange(len(marks)) - np.repeat(first, np.diff(first, append=len(marks)))
     cuts = marks[(inside > 0) & (inside % _MOST_COMBINING == 0)].tolist()
     return "\u034f".join(text[start:end] for start, end in pairwise([0, *cuts, len(text)])) if cuts else text
+
+
+def _may_combine(text: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """For each character whether it is in the planes and blocks that hold combining characters."""
+    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    return (codes >= _FIRST_COMBINING) & (codes < _BEHIND_COMBINING)
 
 
 @cache

@@ -115,10 +115,14 @@ def _of_all_agents(value: str) -> str:
 
 
 def _head(page: bytes) -> bytes:
-    ends = [at for mark in _HEAD_ENDS[:2] if (at := page.find(mark, 0, HEAD_BYTES)) >= 0]
-    if not ends:
-        ends = [at for mark in _HEAD_ENDS[2:] if (at := page.find(mark, 0, HEAD_BYTES)) >= 0]
-    return page[: min(ends, default=HEAD_BYTES)]
+    for marks in (_HEAD_ENDS[:2], _HEAD_ENDS[2:]):
+        end = -1
+        for mark in marks:
+            at = page.find(mark, 0, HEAD_BYTES if end < 0 else end)
+            end = at if at >= 0 else end
+        if end >= 0:
+            return page[:end]
+    return page[:HEAD_BYTES]
 
 
 def _meta_robots(head: bytes) -> set[str]:
