@@ -141,7 +141,7 @@ def load_manifest(path: str | Path) -> DataManifest:
     try:
         value = yaml.safe_load(found.read_text("utf8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such data manifest (looked in {Path.cwd()} and {ROOT})") from error
+        raise UserError(f"{path}: no such data manifest ({_looked_in()})") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
@@ -227,8 +227,12 @@ def _expand(entries: Sequence[str]) -> Iterator[str]:
             if not matches and os.path.isfile(entry):
                 matches = [entry]
             if not matches:
-                raise UserError(f"{entry}: no file matches (looked in {Path.cwd()} and {ROOT})")
+                raise UserError(f"{entry}: no file matches ({_looked_in()})")
             yield from matches
+
+
+def _looked_in() -> str:
+    return "looked in " + " and ".join(dict.fromkeys([str(Path.cwd()), str(ROOT)]))
 
 
 def _expand_url(pattern: str) -> list[str]:
@@ -254,7 +258,7 @@ def _bare_source(entry: str, default_source: str) -> Source:
         path = find_path(entry)
         name = path.name
         if not path.exists():
-            raise UserError(f"{entry}: no such file (looked in {Path.cwd()} and {ROOT})")
+            raise UserError(f"{entry}: no such file ({_looked_in()})")
         if not path.is_file():
             raise UserError(f"{entry}: a folder, not a file; name its files, as in {entry.rstrip('/')}/*.warc.gz")
     try:
