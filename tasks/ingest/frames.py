@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import io
 import re
-import zlib
 from bisect import bisect_right
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import lz4.frame
+
+# zlib's own API, words of errors and all, half again as fast on real archives. igzip is as fast, but its errors differ.
+from zlib_ng import zlib_ng
 
 GZIP_MAGIC = b"\x1f\x8b\x08"
 LZ4_MAGIC = b"\x04\x22\x4d\x18"
@@ -23,6 +25,9 @@ READ_BYTES = 1 << 18
 FILL_BYTES = 1 << 18  # decompressed bytes a step: what a bomb can add before anyone looks
 HEAD_BYTES = 1 << 16
 PROBE_BYTES = 16_384  # compressed bytes tried behind a magic number
+# The package's types call its error a value.
+_ZLIB_ERROR = cast(type[Exception], zlib_ng.error)
+CODEC_ERRORS = (_ZLIB_ERROR, RuntimeError, ValueError, MemoryError)
 
 
 class FrameError(Exception):
@@ -40,7 +45,7 @@ class _Gzip:
     name = "gzip member"
 
     def __init__(self) -> None:
-        self._inner = zlib.decompressobj(wbits=31)
+        self._inner = zlib_ng.decompressobj(wbits=31)
 
     def decompress(self, data: bytes) -> bytes:
         return self._inner.decompress(self._inner.unconsumed_tail + data, FILL_BYTES)
@@ -187,7 +192,7 @@ class FrameStream:
                     return self._end_of_file()
             try:
                 found = self._frame.decompress(data)
-            except (zlib.error, RuntimeError, ValueError, MemoryError) as error:
+            except CODEC_ERRORS as error:
                 # zlib puts the codec's words behind a fixed phrase; both stay the same from run to run.
                 raise FrameError(self._frame_offset, f"{self._frame.name}: {error}", False) from error
             if found:
@@ -292,7 +297,7 @@ class FrameStream:
         self._file.seek(here)
         try:
             head = self._codec().decompress(probe)
-        except (zlib.error, RuntimeError, ValueError, MemoryError):
+        except CODEC_ERRORS:
             return False
         return self.start_pattern.match(head.lstrip(b"\r\n")) is not None
 

@@ -7,14 +7,13 @@ comes out as a `Damage`. Reading never raises for bad content and always moves f
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from tasks.ingest import arc
-from tasks.ingest.frames import FrameError, FrameStream, codec_of
+from tasks.ingest.frames import CODEC_ERRORS, FrameError, FrameStream, codec_of
 from tasks.ingest.headers import parse_fields
 
 MAX_HEADER = 65_536
@@ -266,7 +265,7 @@ def is_arc(path: Path) -> bool:
         head = file.read(65_536)
     try:
         head = codec_of(head)().decompress(head)
-    except (zlib.error, ValueError, RuntimeError, MemoryError):
+    except CODEC_ERRORS:
         head = b""
     if arc.START.match(head) or WARC_START.match(head):
         return arc.START.match(head) is not None
