@@ -27,13 +27,7 @@ MARKS = 64
 AUTHORITY = r"regexp_extract(lower(url), '^[\x00-\x20<]*[a-z][a-z0-9+.\-]*://([^/?#]*)', 1)"
 # URLs whose host may be spelt with other letters than its own: a percent-encoded or foreign one, a backslash for a
 # slash, and what parsers of URLs pass over anywhere.
-_HIDDEN = " or ".join(
-    [
-        "contains(url, '%') and regexp_matches(url, '//[^/?#]*%')",
-        "strlen(url) <> length(url)",
-        *(f"contains(url, chr({code}))" for code in (ord("\\"), ord("\t"), ord("\n"), ord("\r"))),
-    ]
-)
+_HIDDEN = r"//[^/?#]*%|[^\x00-\x7f]|[\\\t\n\r]"
 _OUTSIDE = f"{string.whitespace}<>"  # what may stand around a URL
 
 
@@ -120,12 +114,11 @@ def _of_hosts(artifact: Artifact, table: str, hosts: Collection[str], below: boo
     """
     if len(hosts) > FEW:
         written = _authorities(artifact, table, hosts, below)
-        return f"{_HIDDEN} or {AUTHORITY} in (select unnest(?::varchar[]))", [written]
-    parts, values = [_HIDDEN], []
-    for host in sorted(hosts):
-        parts.append("contains(lower(url), ?) and regexp_matches(lower(url), ?)")
-        values += [host, rf"(?:^|[^a-z0-9_\-]){re.escape(host)}(?:[^a-z0-9_\-]|$)"]
-    return " or ".join(parts), values
+        return f"regexp_matches(url, ?) or {AUTHORITY} in (select unnest(?::varchar[]))", [_HIDDEN, written]
+    # One expression that reads a URL once: half the time of a condition a character.
+    named = "|".join(map(re.escape, sorted(hosts)))
+    pattern = rf"(?i)(?:^|[^a-z0-9_\-])(?:{named})(?:[^a-z0-9_\-]|$)|{_HIDDEN}"
+    return "regexp_matches(url, ?)", [pattern]
 
 
 def _of_paths(blocklist: Blocklist) -> Condition:

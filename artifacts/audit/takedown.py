@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from artifacts.audit.blocked import among, rows_named
+from artifacts.audit.blocked import MARKS, among, rows_named
 from artifacts.audit.blocklist import PATH, Blocklist, Key, block, listed, read_entries, requests
 from artifacts.audit.pages import Page, columns, is_documents, query, roots
 from artifacts.audit.trace import is_model, trace_pages
@@ -211,16 +211,11 @@ def _duplicates(whole: StoreGraph, touched: Collection[Artifact], taken: Collect
     copies: dict[str, dict[str, Any]] = {}
     ids = sorted(taken)
     for artifact in whole.newest_first(a for a in touched if "doc_a" in columns(a, "pairs")):
-        # A survivor in an earlier crawl is followed by the artifact that it lives in.
-        decided = "select doc_id, split_part(detail, ' ', 1) as survivor, score from t where not kept and "
-        by_survivor, given = among("survivor", ids)
-        for row in query(artifact, "decisions", f"{decided} {by_survivor} order by row", given) if ids else ():
-            if row["doc_id"] not in taken:
+        for row in _decided(artifact, ids):
+            if row["survivor"] in taken and row["doc_id"] not in taken:
                 entry = {"survivor": row["survivor"], "score": row["score"], "artifact": artifact.ref}
                 returning.setdefault(row["doc_id"], entry)
-        by_id, given = among("doc_id", ids)
-        for row in query(artifact, "decisions", f"{decided} {by_id} order by row", given) if ids else ():
-            if row["survivor"] and row["survivor"] not in taken:
+            elif row["doc_id"] in taken and row["survivor"] and row["survivor"] not in taken:
                 copies.setdefault(row["survivor"], _copy(row["doc_id"], row["score"], artifact))
         for row in _similar(artifact, ids):
             copies.setdefault(row["other"], _copy(row["of"], row["jaccard"], artifact))
@@ -229,6 +224,20 @@ def _duplicates(whole: StoreGraph, touched: Collection[Artifact], taken: Collect
         "returning": [{"doc_id": doc_id, "url": urls.get(doc_id), **entry} for doc_id, entry in returning.items()],
         "copies": [{"doc_id": doc_id, "url": urls.get(doc_id), **entry} for doc_id, entry in copies.items()],
     }
+
+
+def _decided(artifact: Artifact, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """(doc_id, survivor, score) of the pages dropped as duplicates where either is one of these, in table order."""
+    conditions = [among("survivor", ids), among("doc_id", ids)] if ids else []
+    if len(ids) > MARKS:  # few doc_ids are looked up by themselves, which needs no scan
+        (by_survivor, first), (by_id, second) = conditions
+        conditions = [(f"({by_survivor} or {by_id})", [*first, *second])]
+    found: dict[int, dict[str, Any]] = {}
+    # A survivor in an earlier crawl is followed by the artifact that it lives in.
+    decided = "select row, doc_id, split_part(detail, ' ', 1) as survivor, score from t where not kept and"
+    for condition, given in conditions:
+        found |= {row["row"]: row for row in query(artifact, "decisions", f"{decided} {condition}", given)}
+    return [found[number] for number in sorted(found)]
 
 
 def _copy(of: str, jaccard: float | None, artifact: Artifact) -> dict[str, Any]:
