@@ -78,6 +78,20 @@ def takedown(
     entries = read_entries(lines)
     if not entries:
         raise UserError("no URL, host or doc_id in it")
+    found = _touched(store, entries)
+    ready()
+    if not dry_run:
+        given = list(entries)
+        request, found["blocklist"] = block(store, [] if lift else given, reason, given if lift else [])
+        found["request"] = asdict(request)
+    present = Blocklist(listed(store))
+    if dry_run and not lift:
+        present = Blocklist([*present.entries, *entries])
+    return found | {"entries": len(present), "dry_run": dry_run, "lifted": lift}
+
+
+def _touched(store: Store, entries: dict[str, Key]) -> dict[str, Any]:
+    """What a takedown of these entries says, before anything is written."""
     whole = StoreGraph(store)
     blocklist = Blocklist(entries)
     matches = _matches(whole, blocklist, entries)
@@ -94,7 +108,7 @@ def takedown(
             lambda: _duplicates(whole, touched, taken),
         ]
     )
-    found: dict[str, Any] = {
+    return {
         "documents": [match.row() for match in matches],
         "artifacts": [a.ref for a in inputs_first(whole, {*touched, *crawled[0]})],
         "models": replaced(whole, traced["models"], touched),
@@ -104,15 +118,6 @@ def takedown(
         "running": [user["what"] for user in users(store)],
         "request": None,
     }
-    ready()
-    if not dry_run:
-        given = list(entries)
-        request, found["blocklist"] = block(store, [] if lift else given, reason, given if lift else [])
-        found["request"] = asdict(request)
-    present = Blocklist(listed(store))
-    if dry_run and not lift:
-        present = Blocklist([*present.entries, *entries])
-    return found | {"entries": len(present), "dry_run": dry_run, "lifted": lift}
 
 
 # --- which pages
