@@ -1,16 +1,26 @@
-"""Hashes that identify things: files, configs, recipes and contents. SHA-256 throughout; names show 16 hex digits."""
+"""Hashes that identify things: files, configs, recipes and contents. SHA-256 throughout; names show 16 hex digits.
+
+A file's BLAKE3 stands beside its SHA-256: the store's own checks recompute that one. Where the processor has no SHA
+extensions it takes an eighth of the time (2 against .2 to .4 gigabytes a second by a core of a Xeon with AVX-512).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal, TypeVar
+
+from blake3 import blake3
 
 SHORT = 16
+BLOCK = 2**20  # bytes read at a time: they are still in the processor's cache when they are hashed
+HashName = Literal["sha256", "blake3"]
+File = TypeVar("File")
+Found = TypeVar("Found")
 
 
 def canonical_json(value: Any) -> str:
@@ -23,19 +33,35 @@ def digest_json(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def digest_file(path: str | Path) -> str:
-    """SHA-256 (64 hex digits) of a file's bytes."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def digest_stream(stream: BinaryIO, *kinds: HashName) -> tuple[tuple[str, ...], int]:
+    """The hashes asked for (64 hex digits each) of all that is left to read, by one reading; and its bytes."""
+    hashes = [blake3() if kind == "blake3" else hashlib.sha256() for kind in kinds]
+    size = 0
+    while block := stream.read(BLOCK):
+        size += len(block)
+        for found in hashes:
+            found.update(block)
+    return tuple(found.hexdigest() for found in hashes), size
 
 
-def digest_files(paths: Sequence[str | Path]) -> list[str]:
-    """`digest_file` of each, in order, a file a core at a time: hashing lets other threads run."""
+def digest_file(path: str | Path, kind: HashName = "sha256") -> str:
+    """SHA-256 or BLAKE3 (64 hex digits) of a file's bytes."""
+    return digests_of_file(path, kind)[0]
+
+
+def digests_of_file(path: str | Path, *kinds: HashName) -> tuple[str, ...]:
+    """`digest_stream` of a file's bytes."""
+    with open(path, "rb", buffering=0) as stream:
+        return digest_stream(stream, *kinds)[0]
+
+
+def a_file_a_core(digest: Callable[[File], Found], files: Sequence[File]) -> list[Found]:
+    """`digest` of each, in order, by as many threads as there are cores: hashing lets other threads run."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if min(cores, len(paths)) < 2:
-        return [digest_file(path) for path in paths]
-    with ThreadPoolExecutor(min(cores, len(paths))) as threads:
-        return list(threads.map(digest_file, paths))
+    if min(cores, len(files)) < 2:
+        return [digest(file) for file in files]
+    with ThreadPoolExecutor(min(cores, len(files))) as threads:
+        return list(threads.map(digest, files))
 
 
 def content_digest(files: Mapping[str, str]) -> str:

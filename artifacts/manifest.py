@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
-from artifacts.digest import canonical_json, digest_json, source_identity
+from artifacts.digest import HashName, canonical_json, digest_json, source_identity
 from artifacts.errors import RunError
 
 MANIFEST_VERSION = 1
@@ -26,8 +26,19 @@ class FileEntry(Strict):
     """One file of the artifact, by its path relative to the artifact's folder."""
 
     sha256: str
+    blake3: str | None = Field(None, description="what the store's own checks recompute; older manifests have none")
     bytes: int
     rows: int | None = Field(None, description="rows, for Parquet files")
+
+    @property
+    def quickest(self) -> tuple[HashName, str]:
+        """The hash that is recomputed soonest, and its value."""
+        return ("blake3", self.blake3) if self.blake3 else ("sha256", self.sha256)
+
+    @model_serializer(mode="wrap")
+    def _without_an_unknown_blake3(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        value: dict[str, Any] = plain(self)
+        return value if self.blake3 is not None else {key: value[key] for key in value if key != "blake3"}
 
 
 class InputEntry(Strict):

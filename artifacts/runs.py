@@ -2,8 +2,9 @@
 
 `<store>/runs/<id>.json` is the record of a run. `<store>/runs/chain/<number>.<hash>.json` are the entries of the chain,
 one file each: it names the entries before it by the SHA-256 of their bytes (`sha256sum` gives it), so none can be
-edited or taken out unseen. A run has two entries: `started`, and `finished` with the SHA-256 of its record. What a
-killed run left is `sealed` by the next one. Other commands append entries of their own (`append_event`).
+edited or taken out unseen. A run has two entries: `started`, and `finished` with the SHA-256 of its record and the
+checksums of the manifests that it wrote. What a killed run left is `sealed` by the next one. Other commands append
+entries of their own (`append_event`).
 
 On one disk a lock keeps the entries in a row. On an object store two machines may write at once: both entries name the
 same one before them, and the next names both, as commits do in git. `artifacts.audit.verify_runs` reads it all back.
@@ -17,7 +18,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,8 +28,8 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from artifacts.digest import SHORT, canonical_json
-from artifacts.errors import UserError
-from artifacts.manifest import Strict
+from artifacts.errors import RunError, UserError
+from artifacts.manifest import Manifest, Strict
 from artifacts.store import Store
 
 RUNS = "runs"
@@ -194,14 +195,15 @@ def start_run(store: Store, run: str) -> str:
         for link in _heads(store):
             for left in link.entry.open if link.entry else ():
                 if left != run and not _lives(store, left):
-                    _append(store, SEALED, {"run": left, **_fingerprint(store, left)}, closed=[left])
+                    _append(store, SEALED, _account(store, left), closed=[left])
         return _append(store, STARTED, {"run": run}, opened=[run])
 
 
 def finish_run(store: Store, run: str) -> str:
-    """Append that a run has finished, with the SHA-256 of its record as it lies in the store now."""
+    """Append that a run has finished, with the SHA-256 of its record as it lies in the store now, and the checksums of
+    its manifests."""
     with store.lock(LOCK):
-        return _append(store, FINISHED, {"run": run, **_fingerprint(store, run)}, closed=[run])
+        return _append(store, FINISHED, _account(store, run), closed=[run])
 
 
 def append_event(store: Store, kind: str, payload: Mapping[str, Any]) -> str:
@@ -266,13 +268,29 @@ def _is_finished(data: bytes) -> bool:
         return False
 
 
-def _fingerprint(store: Store, run: str) -> dict[str, Any]:
-    """SHA-256 and size of a run's record; nulls if it is gone."""
+def _account(store: Store, run: str) -> dict[str, Any]:
+    """What the entry that closes a run says: its record's SHA-256 and size (nulls if it is gone), and its manifests."""
     try:
-        sha256, size = store.digest(record_path(run))
-    except FileNotFoundError:
-        return {"sha256": None, "bytes": None}
-    return {"sha256": sha256, "bytes": size}
+        data = store.read_bytes(record_path(run))
+    except UserError:
+        return {"run": run, "sha256": None, "bytes": None}
+    found = {"run": run, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    manifests = dict(_manifests(store, run, data))
+    return found | ({"manifests": manifests} if manifests else {})
+
+
+def _manifests(store: Store, run: str, record: bytes) -> Iterator[tuple[str, str]]:
+    """(stage@recipe, checksum) of the manifests that a record lists and that its run wrote, where they are intact."""
+    try:
+        rows = json.loads(record)["stages"]
+        folders = ["/".join(str(row["path"]).rstrip("/").split("/")[-2:]) for row in rows if not row["reused"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return
+    for folder in folders:
+        with suppress(RunError, UserError, OSError):
+            manifest = Manifest.loads(store.read_text(f"{folder}/manifest.json"), folder, check=True)
+            if manifest.run.run_id == run:
+                yield f"{manifest.stage}@{manifest.recipe}", manifest.checksum
 
 
 def _lives(store: Store, run: str) -> bool:

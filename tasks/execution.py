@@ -27,7 +27,7 @@ from pydantic import BaseModel
 
 from artifacts.audit.blocklist import blocklist_source
 from artifacts.audit.licences import licences_in
-from artifacts.digest import content_digest, digest_files, recipe_digest
+from artifacts.digest import HashName, a_file_a_core, content_digest, digest_file, digests_of_file, recipe_digest
 from artifacts.drafts import Draft
 from artifacts.errors import AccountError, RunError, UserError
 from artifacts.exchange.card import write_card
@@ -183,31 +183,32 @@ def _run_block(store: Store, stage: str, run_id: str | None, started: str, secon
 
 def check_contents(inputs: Inputs) -> None:
     """Raise `RunError` if a file of an input is not what its manifest says: a damaged table may well be readable, and
-    what was made of it would carry the recipe of the whole one. Reads all bytes: .2 to 1 gigabyte a second and core."""
-    stated: dict[Path, tuple[Artifact, str, str]] = {}
+    what was made of it would carry the recipe of the whole one. Reads all bytes: 2 gigabytes a second and core."""
+    stated: dict[Path, tuple[Artifact, str, FileEntry]] = {}
     for artifact in {a.folder: a for artifacts in inputs.values() for a in artifacts}.values():
         for name, entry in artifact.manifest.files.items():
             path = artifact.local() / name
             if not path.is_file():
                 raise _damaged(artifact, name, "is missing")
-            stated[path] = artifact, name, entry.sha256
-    found = _digests(list(stated))
-    for path, (artifact, name, digest) in stated.items():
-        if found[path] != digest:
+            stated[path] = artifact, name, entry
+    found = _digests({path: entry.quickest[0] for path, (_, _, entry) in stated.items()})
+    for path, (artifact, name, entry) in stated.items():
+        if found[path] != entry.quickest[1]:
             raise _damaged(artifact, name, "is damaged: its bytes are not those that were committed")
 
 
 # Several stages of a run read the same artifact. A file is known again by its size, time and inode.
-_known: dict[tuple[str, int, int, int], str] = {}
+_known: dict[tuple[str, str, int, int, int], str] = {}
 
 
-def _digests(paths: Sequence[Path]) -> dict[Path, str]:
+def _digests(kinds: Mapping[Path, HashName]) -> dict[Path, str]:
     keys = {}
-    for path in paths:
+    for path, kind in kinds.items():
         status = path.stat()
-        keys[path] = (str(path), status.st_size, status.st_mtime_ns, status.st_ino)
-    fresh = [path for path in paths if keys[path] not in _known]
-    _known.update(zip((keys[path] for path in fresh), digest_files(fresh), strict=True))
+        keys[path] = (str(path), kind, status.st_size, status.st_mtime_ns, status.st_ino)
+    fresh = [path for path in kinds if keys[path] not in _known]
+    digests = a_file_a_core(lambda path: digest_file(path, kinds[path]), fresh)
+    _known.update(zip((keys[path] for path in fresh), digests, strict=True))
     return {path: _known[key] for path, key in keys.items()}
 
 
@@ -310,9 +311,11 @@ def _manifest(context: StageContext, draft: Draft, summary: Summary) -> Manifest
 def _describe_files(folder: Path, only: str = "*") -> dict[str, FileEntry]:
     paths = sorted(path for path in folder.rglob(only) if path.is_file())
     entries = {}
-    for path, digest in zip(paths, digest_files(paths), strict=True):
+    digests = a_file_a_core(lambda path: digests_of_file(path, "sha256", "blake3"), paths)
+    for path, (sha256, blake3) in zip(paths, digests, strict=True):
         rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
-        entries[str(path.relative_to(folder))] = FileEntry(sha256=digest, bytes=path.stat().st_size, rows=rows)
+        entry = FileEntry(sha256=sha256, blake3=blake3, bytes=path.stat().st_size, rows=rows)
+        entries[str(path.relative_to(folder))] = entry
     return entries
 
 

@@ -1,26 +1,30 @@
 """Holding artifacts against their manifests: hashes, digests, names, row accounts and the chain of inputs.
 
-Nothing that is damaged is ever parsed: a Parquet file is opened only when its hash is the one that was committed.
+Nothing that is damaged is ever parsed: a Parquet file is opened only when its hash is the one that was committed. Where
+the run chain vouches for a manifest, its files are hashed by BLAKE3, and else by SHA-256, of which contents and recipes
+are made: whoever forges a file and its BLAKE3 has to forge the manifest, and then the whole chain.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from artifacts.audit.verify_runs import verify_runs
-from artifacts.digest import SHORT, content_digest, recipe_digest
+from artifacts.audit.verify_runs import RunsReport, verify_runs
+from artifacts.digest import SHORT, HashName, content_digest, recipe_digest
 from artifacts.errors import RunError, UserError
-from artifacts.manifest import Counts, FileEntry, Manifest
+from artifacts.manifest import Counts, Manifest
 from artifacts.runs import record_path
 from artifacts.store import Artifact, Store
 
 MANIFEST = "manifest.json"
 THREADS = min(16, os.cpu_count() or 1)
+SPELT: dict[HashName, str] = {"sha256": "SHA-256", "blake3": "BLAKE3"}
+Checksums = Mapping[tuple[str, str], str]  # (run, stage@recipe) to the checksum in the run chain
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,14 @@ class VerifyReport:
         return not self.problems
 
 
-def verify(store: Store, refs: Sequence[str] | None = None) -> VerifyReport:
+def verify(store: Store, refs: Sequence[str] | None = None, thorough: bool = False) -> VerifyReport:
     """Check the artifacts that `refs` name, or every artifact of the store.
 
     The bytes of those artifacts are read and hashed where the store keeps them. Of the artifacts that they were made
     from, all the way up, the presence and the content digest are checked.
 
-    The records of runs are held against the run chain (`artifacts.audit.verify_runs`).
+    The records of runs are held against the run chain (`artifacts.audit.verify_runs`). With `thorough`, files are
+    hashed by SHA-256 whatever the chain says: for those who do not trust the store's owner.
 
     Raises:
         UserError: a reference names no artifact.
@@ -67,14 +72,15 @@ def verify(store: Store, refs: Sequence[str] | None = None) -> VerifyReport:
         report.problems += _strays(store)
     else:
         artifacts = list(dict.fromkeys(store.resolve(ref) for ref in refs))
-    for problems in _check(store, artifacts):
+    runs = verify_runs(store, artifacts)
+    for problems in _check(store, artifacts, runs.checksums, thorough):
         report.checked += 1
         report.problems += problems
     if refs is not None:
         damaged = {(p.artifact, p.file) for p in report.problems}
         above = _check_ancestors(store, artifacts)
         report.problems += [p for p in above if (p.artifact, p.file) not in damaged]
-    _check_runs(store, artifacts, report, every=refs is None)
+    _add_runs(runs, artifacts, report, every=refs is None)
     return report
 
 
@@ -85,9 +91,8 @@ def _bytes(artifact: Artifact) -> int:
         return 0
 
 
-def _check_runs(store: Store, artifacts: Sequence[Artifact], report: VerifyReport, every: bool) -> None:
+def _add_runs(runs: RunsReport, artifacts: Sequence[Artifact], report: VerifyReport, every: bool) -> None:
     """The records of runs and their chain; where artifacts were named, only the records of the runs that made them."""
-    runs = verify_runs(store, artifacts)
     report.entries, report.heads = runs.entries, runs.heads
     about = {artifact.ref for artifact in artifacts} | set(_records_of(artifacts))
     for target, found in ((report.problems, runs.problems), (report.notes, runs.notes)):
@@ -111,14 +116,14 @@ def _strays(store: Store) -> Iterator[Problem]:
                 yield Problem(f"{stage}@{recipe}", MANIFEST, "missing: the folder is no artifact without it")
 
 
-def _check(store: Store, artifacts: Sequence[Artifact]) -> list[list[Problem]]:
+def _check(store: Store, artifacts: Sequence[Artifact], checksums: Checksums, thorough: bool) -> list[list[Problem]]:
     """What is wrong with each. Hashing and decompression run outside Python's lock: files are hashed a processor each,
     the largest artifacts first, while others are counted."""
     order = sorted(artifacts, key=_bytes, reverse=True)
     with ThreadPoolExecutor(THREADS) as hashing, ThreadPoolExecutor(THREADS) as checking:
         try:
             # All files wait to be hashed before the first rows are counted: no processor is without work.
-            begun = [checking.submit(_begin, store, artifact, hashing) for artifact in order]
+            begun = [checking.submit(_begin, store, artifact, checksums, thorough, hashing) for artifact in order]
             done = {check: checking.submit(lambda check: _finish(check.result()), check) for check in begun}
             found = dict(zip(order, (done[check].result() for check in begun), strict=True))
         except BaseException:  # Ctrl-C: nobody waits for what is still to be hashed
@@ -144,8 +149,8 @@ class _Begun:
         self.problems.append(Problem(self.artifact.ref, file, text))
 
 
-def _begin(store: Store, artifact: Artifact, hashing: Executor) -> _Begun:
-    """Hold an artifact's manifest against itself, and have its files hashed."""
+def _begin(store: Store, artifact: Artifact, checksums: Checksums, thorough: bool, hashing: Executor) -> _Begun:
+    """Hold an artifact's manifest against itself and the run chain, and have its files hashed."""
     found = _Begun(store, artifact)
     try:
         data = store.read_bytes(f"{artifact.folder}/{MANIFEST}")
@@ -157,10 +162,15 @@ def _begin(store: Store, artifact: Artifact, hashing: Executor) -> _Begun:
         return found
     for text in _identity(artifact, manifest):
         found.add(MANIFEST, text)
+    wrote = checksums.get((manifest.run.run_id or "", artifact.ref))
+    if wrote not in (None, manifest.checksum):
+        found.add(MANIFEST, f"altered: the run chain says that its run wrote one with the checksum {wrote[:SHORT]}…")
+    quick = wrote == manifest.checksum and not thorough
     found.manifest, found.present = manifest, set(store.walk(artifact.folder))
     for name, entry in sorted(manifest.files.items(), key=lambda item: -item[1].bytes):
         if name in found.present:
-            found.hashed[name] = hashing.submit(_file_problem, store, artifact, name, entry)
+            kind, digest = entry.quickest if quick else ("sha256", entry.sha256)
+            found.hashed[name] = hashing.submit(_file_problem, store, artifact, name, entry.bytes, kind, digest)
     return found
 
 
@@ -185,15 +195,15 @@ def _finish(begun: _Begun) -> list[Problem]:
     return begun.problems
 
 
-def _file_problem(store: Store, artifact: Artifact, name: str, entry: FileEntry) -> str | None:
+def _file_problem(store: Store, artifact: Artifact, name: str, size: int, kind: HashName, digest: str) -> str | None:
     try:
-        sha256, size = store.digest(f"{artifact.folder}/{name}")
+        found, read = store.digest(f"{artifact.folder}/{name}", kind)
     except OSError as error:
         return f"cannot be read: {error}"
-    if size != entry.bytes:
-        return f"{size} bytes, the manifest says {entry.bytes}"
-    if sha256 != entry.sha256:
-        return f"altered: its SHA-256 is {sha256[:SHORT]}…, the manifest says {entry.sha256[:SHORT]}…"
+    if read != size:
+        return f"{read} bytes, the manifest says {size}"
+    if found != digest:
+        return f"altered: its {SPELT[kind]} is {found[:SHORT]}…, the manifest says {digest[:SHORT]}…"
     return None
 
 

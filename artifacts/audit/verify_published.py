@@ -87,7 +87,7 @@ def verify_published(store: Store, path: Path) -> VerifyReport:
             said = f"not in the store with the content {claim.content[:SHORT]}"
             report.problems.append(Problem(claim.artifact, MANIFEST, said))
     if present:
-        found = verify(store, [f"{artifact.ref}.{artifact.content}" for artifact, _ in present])
+        found = verify(store, [f"{artifact.ref}.{artifact.content}" for artifact, _ in present], thorough=True)
         report.problems += found.problems
         report.notes += found.notes
     for artifact, claim in present:

@@ -1,8 +1,9 @@
 """Holding the records of runs against their hash chain (`artifacts.runs`), and the artifacts against the records.
 
 What it finds: an entry edited or taken out, a record edited, removed or slipped in, an artifact whose run has no
-record. What it cannot see from the store alone: that the newest entries were cut off with all that names them. The
-head in a published run finds that.
+record. It hands on the manifests' checksums, for `artifacts.audit.verify` to hold the manifests against. What it cannot
+see from the store alone: that the newest entries were cut off with all that names them. The head in a published run
+finds that.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class RunsReport:
     problems: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
     digests: frozenset[str] = frozenset()
+    checksums: dict[tuple[str, str], str] = field(default_factory=dict)  # of a run's manifest, by (run, stage@recipe)
 
 
 def verify_runs(store: Store, artifacts: Iterable[Artifact] = ()) -> RunsReport:
@@ -52,6 +54,7 @@ def verify_runs(store: Store, artifacts: Iterable[Artifact] = ()) -> RunsReport:
     named = {parent for link in links if link.entry for parent in link.entry.parents}
     report.heads = sorted(report.digests - named)
     account = _Account(link for link in links if link.intact)
+    report.checksums = account.checksums
     records = {run: _Record(store, run) for run in run_ids(store)}
     if links:
         report.problems += account.missing(records)
@@ -121,6 +124,7 @@ class _Account:
     def __init__(self, links: Iterable[Link]) -> None:
         self.began = ""
         self.hashes: dict[str, str | None] = {}  # of records that were finished or sealed
+        self.checksums: dict[tuple[str, str], str] = {}
         self.known: set[str] = set()
         self.removed: set[str] = set()
         for link in sorted(links, key=lambda link: (link.number, link.name)):
@@ -137,6 +141,9 @@ class _Account:
                 self.known.add(run)
                 if entry.kind != STARTED:
                     self.hashes[run] = entry.payload.get("sha256")
+                    stated = entry.payload.get("manifests")
+                    for ref, checksum in stated.items() if isinstance(stated, dict) else ():
+                        self.checksums[run, ref] = str(checksum)
             else:
                 self.removed |= {str(run) for run in entry.payload.get("runs") or ()}
 

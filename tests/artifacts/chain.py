@@ -164,7 +164,9 @@ SFT = _stage("sft", train, TRAINED, reads={"conversations": CONVERSATIONS, "mode
 PPO = _stage("ppo", train, TRAINED, reads={"conversations": CONVERSATIONS, "model": MODEL, "sequences": SEQUENCES})
 
 
-def build(store: Store, until: str = "ppo", labels: dict[str, str] | None = None, **train: Any) -> dict[str, Artifact]:
+def build(
+    store: Store, until: str = "ppo", labels: dict[str, str] | None = None, run_id: str | None = None, **train: Any
+) -> dict[str, Artifact]:
     """Run the chain; returns stage name to artifact. `labels` give a stage another recipe, and so a rerun."""
     made: dict[str, Artifact] = {}
     wiring: list[tuple[Stage, dict[str, str]]] = [
@@ -180,7 +182,8 @@ def build(store: Store, until: str = "ppo", labels: dict[str, str] | None = None
     ]
     for stage, feeds in wiring:
         config = ChainConfig(label=(labels or {}).get(stage.name, ""), **(train if stage is PPO else {}))
-        outcome: Outcome = run_stage(stage, config, store, {name: made[feed] for name, feed in feeds.items()})
+        inputs = {name: made[feed] for name, feed in feeds.items()}
+        outcome: Outcome = run_stage(stage, config, store, inputs, run_id=run_id)
         made[stage.name] = outcome.artifact
         if stage.name == until:
             break

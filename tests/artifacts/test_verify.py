@@ -10,9 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from artifacts.audit.verify import Problem, verify
-from artifacts.digest import content_digest, digest_file, digest_json
+from artifacts.digest import content_digest, digest_file, digest_json, digests_of_file
 from artifacts.errors import UserError
+from artifacts.manifest import FileEntry
+from artifacts.runs import now, record_path
 from artifacts.store import Artifact, Store
+from flows.records import start_record
 from tests.artifacts.chain import build
 
 
@@ -40,6 +43,74 @@ def test_a_whole_pipeline_is_clean(store: Store) -> None:
     assert verify(store, ["mix@latest", made["mix"].ref]).checked == 1
     with pytest.raises(UserError, match="no such artifact"):
         verify(store, ["mix@ffff"])
+
+
+def build_in_a_run(store: Store, until: str = "ppo") -> dict[str, Artifact]:
+    """As `build`, by a run with a record and its entries in the run chain."""
+    record = start_record("pipeline.yaml", [])
+    record.save(store)
+    made = build(store, until, run_id=record.run)
+    record.stages = [{"path": artifact.path, "reused": False} for artifact in made.values()]
+    record.finished, record.ok = now(), True
+    record.save(store)
+    return made
+
+
+def forge(artifact: Artifact, name: str, **more: object) -> None:
+    """Change a file's last byte, and write its BLAKE3 (and `more`) into a manifest whose checksum fits."""
+    path = Path(artifact.path) / name
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    entry = artifact.manifest.files[name].model_copy(update={"blake3": digest_file(path, "blake3"), **more})
+    reseal(artifact, {"files": artifact.manifest.files | {name: entry}})
+
+
+def test_a_forged_blake3_is_found_by_the_run_chain_or_else_by_sha256(tmp_path: Path) -> None:
+    name = "data/part-00000.parquet"
+    chained, alone = Store(tmp_path / "chained"), Store(tmp_path / "alone")
+    forge(build_in_a_run(chained)["ppo"], name)
+    (found,) = [p for p in verify(chained).problems if p.file == "manifest.json"]
+    assert found.problem.startswith("altered: the run chain says that its run wrote one with the checksum")
+    assert [p.file for p in verify(chained).problems] == ["manifest.json", name]
+    forge(build(alone)["ppo"], name)
+    (found,) = verify(alone).problems
+    assert found.file == name and found.problem.startswith("altered: its SHA-256 is ")
+
+
+def test_a_leaf_that_was_forged_as_a_whole_is_found_by_the_run_chain(store: Store) -> None:
+    """Nothing in the store names the last artifact's content, so only its run's entry can tell."""
+    artifact = build_in_a_run(store)["ppo"]
+    path = Path(artifact.path) / "model/model.safetensors"
+    data = path.read_bytes() + b"!"
+    path.write_bytes(data)
+    sha256, blake3 = digests_of_file(path, "sha256", "blake3")
+    entry = FileEntry(sha256=sha256, blake3=blake3, bytes=len(data))
+    files = artifact.manifest.files | {"model/model.safetensors": entry}
+    content = content_digest({name: file.sha256 for name, file in files.items()})
+    reseal(artifact, {"files": files, "content": content})
+    Path(artifact.path).rename(Path(artifact.path).with_name(f"{artifact.recipe}.{content[:16]}"))
+    assert [(p.artifact, p.file) for p in verify(store).problems] == [(artifact.ref, "manifest.json")]
+
+
+@pytest.mark.parametrize("how", ["vouched", "alone", "older"])
+def test_which_hash_is_recomputed(store: Store, how: str) -> None:
+    artifact = (build if how == "alone" else build_in_a_run)(store, "dedup")["dedup"]
+    name = "data/part-00000.parquet"
+    assert artifact.manifest.files[name].blake3 == digest_file(Path(artifact.path) / name, "blake3")
+    path = Path(artifact.path) / name
+    if how == "older":  # a manifest from before BLAKE3, as an older version of a run chain knows it
+        files = {name: entry.model_copy(update={"blake3": None}) for name, entry in artifact.manifest.files.items()}
+        reseal(artifact, {"files": files})
+        assert "blake3" not in (Path(artifact.path) / "manifest.json").read_text()
+        shutil.rmtree(Path(store.root) / "runs/chain")
+        (Path(store.root) / record_path(artifact.manifest.run.run_id or "")).unlink()
+    assert verify(store).ok
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    (found,) = verify(store).problems
+    assert found.file == name and (" BLAKE3 is " in found.problem) == (how == "vouched")
+    assert (" SHA-256 is " in found.problem) == (how != "vouched")
+    (found,) = verify(store, thorough=True).problems
+    assert found.file == name and " SHA-256 is " in found.problem
 
 
 def test_an_empty_store_has_nothing_to_check(store: Store) -> None:
