@@ -125,9 +125,11 @@ class _Comparison:
             self._ends = min((place[0] for place in places), default=0), max((place[1] for place in places), default=0)
 
     def _compare(self) -> None:
-        """`d` of rows that face each other, some at a time. Comparing token lists takes a third of hashing them."""
+        """`d` of rows that face each other, some at a time. Comparing token lists takes a third of hashing them, and a
+        positional join an eighth of one by the row's number. Of decisions it holds the verdicts too."""
         flags = "".join(f", c{number} boolean" for number in range(len(self._columns)))
-        self._run(f"create temp table d (ra bigint, rb bigint{flags})")
+        verdicts = ", ka boolean, reason_a varchar, kb boolean, reason_b varchar" if self._decides() else ""
+        self._run(f"create temp table d (ra bigint, rb bigint{flags}{verdicts})")
         files = [artifact.files(self._table) for artifact in self._artifacts.values()]
         sizes = [sum(rows_of_files(paths)) for paths in files]
         weight = sum(path.stat().st_size for paths in files for path in paths) / (sum(sizes) or 1)  # bytes a row
@@ -135,22 +137,27 @@ class _Comparison:
         start, end = self._ends or (0, 0)
         differ = [f"a.v{number} is distinct from b.v{number}" for number in range(len(self._columns))]
         chosen = "".join(f", a.r is not null and b.r is not null and {test}" for test in differ)
+        chosen += ", a.kept, a.reason, b.kept, b.reason" if verdicts else ""
         for first in range(start, min(end, max(sizes)), rows):
             a, b = (self._block(side, first, min(end, first + rows)) for side in "ab")
             self._run(
-                f"insert into d select a.r, b.r{chosen} from ({a}) a full join ({b}) b on a.r = b.r "
-                f"where a.r is null or b.r is null {''.join(f' or {test}' for test in differ)}"
+                f"insert into d select a.r, b.r{chosen} from ({a}) a positional join ({b}) b "
+                f"where a.r is distinct from b.r {''.join(f' or {test}' for test in differ)}"
             )
+        if self._one("select count(*) from d where ra <> rb"):
+            raise RunError(f"the rows of the table {self._table} were not read in their order: a fault of DuckDB's")
 
     def _block(self, side: str, first: int, last: int) -> str:
         """SQL for some rows of a side: the row's number `r`, and the values of the columns."""
         given = [f"to_json({_name(column)})" if self._recast(column) else _name(column) for column in self._columns]
         values = "".join(f", {value} as v{number}" for number, value in enumerate(given))
+        values += ", kept, reason" if self._decides() else ""
         parts = [
             f"select {row} as r{values} from {read} where {row} >= {first} and {row} < {last}"
             for read, row in self._reads(side)
         ]
         nothing = "".join(f", null as v{number}" for number in range(len(self._columns)))
+        nothing += ", null as kept, null as reason" if self._decides() else ""
         return " union all ".join(parts) or f"select 0::bigint as r{nothing} limit 0"
 
     def _load(self, side: str) -> None:
@@ -221,18 +228,28 @@ class _Comparison:
         found = dict(zip(names, numbers[:3], strict=True))
         return {**found, "key": list(self._key) or None, "columns": changed, "fates": self._fates()}
 
+    def _decides(self) -> bool:
+        """Whether these are decisions, of which a verdict may differ."""
+        return {"kept", "reason"} <= self._both and not {"kept", "reason"}.isdisjoint(self._columns)
+
     def _fates(self) -> list[Row]:
         """Of decisions that changed: what was decided before and after, the most frequent change first."""
-        verdict = [name for name in ("kept", "reason") if name in self._columns]
-        changed = " or ".join(f"c{self._columns.index(name)}" for name in verdict) or "false"
-        if not {"kept", "reason"} <= self._both or not self._one(f"select count(*) from d where {changed}"):
+        if not self._decides():
             return []
-        for side in "ab":
-            verdicts = [f"select {row} as row, kept, reason from {read}" for read, row in self._reads(side)]
-            self._run(f"create temp table v{side} as {' union all '.join(verdicts)}")
+        verdict = [name for name in ("kept", "reason") if name in self._columns]
+        changed = " or ".join(f"c{self._columns.index(name)}" for name in verdict)
+        held = f"select ka, reason_a, kb, reason_b, ra from d where {changed}"
+        if not self._facing:
+            for side in "ab":
+                verdicts = [f"select {row} as row, kept, reason from {read}" for read, row in self._reads(side)]
+                self._run(f"create temp table v{side} as {' union all '.join(verdicts)}")
+            held = (
+                "select va.kept as ka, va.reason as reason_a, vb.kept as kb, vb.reason as reason_b, ra from d "
+                f"join va on va.row = ra join vb on vb.row = rb where {changed}"
+            )
         rows = self._run(
-            "select va.kept, va.reason, vb.kept, vb.reason, count(*), min(ra) from d join va on va.row = ra "
-            f"join vb on vb.row = rb where {changed} group by all order by count(*) desc, min(ra)"
+            f"select ka, reason_a, kb, reason_b, count(*), min(ra) from ({held}) group by all "
+            "order by count(*) desc, min(ra)"
         ).fetchall()
         return [{"a": _fate(row[0], row[1]), "b": _fate(row[2], row[3]), "rows": row[4]} for row in rows]
 
@@ -247,17 +264,18 @@ class _Comparison:
             ]
             for side, other in (("a", "b"), ("b", "a"))
         }
+        flags = "".join(f", c{number}" for number in range(len(self._columns)))
         both = self._run(
-            f"select * from d where ra is not null and rb is not null order by ra limit {limit}"
+            f"select ra, rb{flags} from d where ra is not null and rb is not null order by ra limit {limit}"
         ).fetchall()
         rows = {
             "a": self._rows("a", [*only["a"], *(row[0] for row in both)]),
             "b": self._rows("b", [*only["b"], *(row[1] for row in both)]),
         }
         changed = []
-        for ra, rb, *flags in both:
+        for ra, rb, *differ in both:
             old, new = rows["a"][ra], rows["b"][rb]
-            names = [name for name, flag in zip(self._columns, flags, strict=True) if flag]
+            names = [name for name, flag in zip(self._columns, differ, strict=True) if flag]
             changed.append(
                 self._named(old, ra) | {"columns": {name: {"a": old[name], "b": new[name]} for name in names}}
             )
