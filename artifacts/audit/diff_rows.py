@@ -8,8 +8,9 @@ two of a million keys share one has a probability below 10^-7.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import duckdb
@@ -29,9 +30,10 @@ KEYS = (
     ("prompt_id",),
     ("url",),
 )
-BLOCK = 1 << 26  # bytes of files that are compared at once: one side of them is held in memory, decoded
+BLOCK = 1 << 28  # bytes of files that are compared at once: one side of them is held in memory, decoded
 LONGEST = 200  # characters of a value in an example
 NUMBER = "file_row_number"
+THREADS = min(16, os.cpu_count() or 1)
 GROUP = 1 << 13  # rows of a row group (`artifacts.writer`)
 Row = dict[str, Any]
 
@@ -130,35 +132,46 @@ class _Comparison:
         flags = "".join(f", c{number} boolean" for number in range(len(self._columns)))
         verdicts = ", ka boolean, reason_a varchar, kb boolean, reason_b varchar" if self._decides() else ""
         self._run(f"create temp table d (ra bigint, rb bigint{flags}{verdicts})")
-        files = [artifact.files(self._table) for artifact in self._artifacts.values()]
-        sizes = [sum(rows_of_files(paths)) for paths in files]
-        weight = sum(path.stat().st_size for paths in files for path in paths) / (sum(sizes) or 1)  # bytes a row
-        rows = max(1, int(BLOCK / (weight or 1)) // GROUP) * GROUP  # whole row groups, of which none is read twice
-        start, end = self._ends or (0, 0)
         differ = [f"a.v{number} is distinct from b.v{number}" for number in range(len(self._columns))]
         chosen = "".join(f", a.r is not null and b.r is not null and {test}" for test in differ)
         chosen += ", a.kept, a.reason, b.kept, b.reason" if verdicts else ""
-        for first in range(start, min(end, max(sizes)), rows):
-            a, b = (self._block(side, first, min(end, first + rows)) for side in "ab")
-            self._run(
-                f"insert into d select a.r, b.r{chosen} from ({a}) a positional join ({b}) b "
-                f"where a.r is distinct from b.r {''.join(f' or {test}' for test in differ)}"
-            )
+        where = " or ".join(["a.r is distinct from b.r", *differ])
+        pieces = self._pieces()
+        # A positional join runs in one thread: several run beside each other, if the order of all is asked for last.
+        for some in (pieces[at : at + THREADS] for at in range(0, len(pieces), THREADS)):
+            parts = []
+            for first, last in some:
+                a, b = (self._piece(side, first, last) for side in "ab")
+                parts.append(f"select a.r as ra, b.r as rb{chosen} from ({a}) a positional join ({b}) b where {where}")
+            self._run(f"insert into d select * from ({' union all '.join(parts)}) order by ra, rb")
         if self._one("select count(*) from d where ra <> rb"):
             raise RunError(f"the rows of the table {self._table} were not read in their order: a fault of DuckDB's")
 
-    def _block(self, side: str, first: int, last: int) -> str:
-        """SQL for some rows of a side: the row's number `r`, and the values of the columns."""
+    def _pieces(self) -> list[tuple[int, int]]:
+        """The rows to compare, cut where a file of either side begins and so that `THREADS` pieces fit in memory."""
+        files = [artifact.files(self._table) for artifact in self._artifacts.values()]
+        sizes = [rows_of_files(paths) for paths in files]
+        weight = sum(path.stat().st_size for paths in files for path in paths) / (sum(map(sum, sizes)) or 1)
+        start, end = self._ends or (0, 0)
+        end = min(end, max(map(sum, sizes)))
+        rows = min(int(BLOCK / THREADS / (weight or 1)), (end - start) // THREADS + GROUP - 1)
+        rows = max(1, rows // GROUP) * GROUP  # whole row groups: none is read twice
+        cuts = {*range(start, end, rows), *(first for side in sizes for first in accumulate(side)), end}
+        return list(pairwise(sorted(cut for cut in cuts if start <= cut <= end)))
+
+    def _piece(self, side: str, first: int, last: int) -> str:
+        """SQL for some rows of a file of a side, in order: the row's number `r`, and the values of the columns."""
         given = [f"to_json({_name(column)})" if self._recast(column) else _name(column) for column in self._columns]
-        values = "".join(f", {value} as v{number}" for number, value in enumerate(given))
-        values += ", kept, reason" if self._decides() else ""
-        parts = [
-            f"select {row} as r{values} from {read} where {row} >= {first} and {row} < {last}"
-            for read, row in self._reads(side)
-        ]
-        nothing = "".join(f", null as v{number}" for number in range(len(self._columns)))
-        nothing += ", null as kept, null as reason" if self._decides() else ""
-        return " union all ".join(parts) or f"select 0::bigint as r{nothing} limit 0"
+        more = ["kept", "reason"] if self._decides() else []
+        values = "".join(f", {value} as v{number}" for number, value in enumerate(given)) + "".join(
+            f", {n}" for n in more
+        )
+        starts = accumulate(rows_of_files(self._artifacts[side].files(self._table)), initial=0)
+        for (read, row), (begin, end) in zip(self._reads(side), pairwise(starts), strict=True):
+            if begin <= first < end:
+                return f"select {row} as r{values} from {read} where {row} >= {first} and {row} < {last}"
+        nothing = [*(f"v{number}" for number in range(len(given))), *more]
+        return f"select 0::bigint as r{''.join(f', null as {name}' for name in nothing)} limit 0"
 
     def _load(self, side: str) -> None:
         hashes = "".join(f", {self._hash(column)} as h{number}" for number, column in enumerate(self._columns))
