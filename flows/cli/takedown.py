@@ -17,6 +17,7 @@ from flows.screen import plain
 
 if TYPE_CHECKING:
     from artifacts.store import Store
+    from flows.config import Pipeline
 
 SHOWN = 20  # of each list, to a person; --json has all
 
@@ -90,13 +91,14 @@ def _plan_of(store: Store, config: str | None, overrides: list[str] | None) -> t
     from flows.config import load_pipeline
 
     if config is None and not overrides:
-        about = _last_run(store)
-        if about is None:
+        found = _last_run(store)
+        if found is None:
             note = "no run of this store names a config that is here: give CONFIG to see what must be rebuilt"
             return {"path": None, "overrides": [], "run": None, "note": note}, None
+        about, pipeline = found
     else:
         about = {"path": config or "configs/demo.yaml", "overrides": overrides or [], "run": None, "note": None}
-    pipeline = load_pipeline(config if about["run"] is None else about["path"], about["overrides"])
+        pipeline = load_pipeline(config, about["overrides"])
 
     def rebuild() -> list[dict[str, Any]]:
         from flows.planning import plan  # all stages' code: of no use to a dry run
@@ -106,8 +108,8 @@ def _plan_of(store: Store, config: str | None, overrides: list[str] | None) -> t
     return about, rebuild
 
 
-def _last_run(store: Store) -> dict[str, Any] | None:
-    """The config and overrides of the newest run whose config still loads."""
+def _last_run(store: Store) -> tuple[dict[str, Any], Pipeline] | None:
+    """(which config, itself) of the newest run whose config still loads."""
     from artifacts.runs import load_run, run_ids
     from flows.config import load_pipeline
 
@@ -115,10 +117,10 @@ def _last_run(store: Store) -> dict[str, Any] | None:
         try:
             record = load_run(store, run)
             path, given = str(record["config"]), [str(override) for override in record["overrides"]]
-            load_pipeline(path, given)
+            pipeline = load_pipeline(path, given)
         except (UserError, KeyError, TypeError):
             continue
-        return {"path": path, "overrides": given, "run": run, "note": None}
+        return {"path": path, "overrides": given, "run": run, "note": None}, pipeline
     return None
 
 
