@@ -41,11 +41,8 @@ def rows_named(artifact: Artifact, table: str, blocklist: Blocklist, names: Sequ
     by_url, values = _by_url(artifact, table, blocklist)
     ids = blocklist.values("doc_id") if "doc_id" in have else []
     by_id, given = among("doc_id", ids) if ids else ("false", [])
-    if blocklist.values("host"):  # so many rows that all that is wanted of them is read at once
-        where = f"({by_id}) or {by_url}"
-        if table == "decisions":
-            return sift(artifact, table, (chosen, "not kept"), f"select * from t where {where}", [*given, *values])
-        return query(artifact, table, f"select {chosen} from t where {where}", [*given, *values])
+    if blocklist.values("host") and table != "decisions":  # so many rows that all that is wanted is read at once
+        return query(artifact, table, f"select {chosen} from t where ({by_id}) or {by_url}", [*given, *values])
     # doc_ids are looked up, and of all other rows nothing but their URLs is read: half the time for one page.
     kept = " and not kept" if table == "decisions" else ""
     found = query(artifact, table, f"select row from t where {by_id}{kept}", given) if ids else []
