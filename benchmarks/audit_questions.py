@@ -101,6 +101,7 @@ def questions(store: Path, scratch: Path) -> list[Question]:
         Question("trace PROMPT_ID", ["trace", prompt], [*peers, "trace_prompt", page, prompt]),
         Question("trace FILE:LINE", ["trace", "preferences.jsonl:77"]),
         Question("takedown --dry-run", ["takedown", "--dry-run", "--urls", str(taken)]),
+        *(taking_down_a_host(store, scratch, pages) for pages in (300, 2_000)),
         Question("diff mix mix", ["diff", f"mix@{mixes[0]}", f"mix@{mixes[1]}"], [*peers, "diff", page, *mixes]),
         Question("lineage mix", ["lineage", f"mix@{mix}"]),
         Question("export mix to hf", ["export", f"mix@{mix}", str(scratch / "hf"), "--to", "hf", "--force"]),
@@ -108,6 +109,17 @@ def questions(store: Path, scratch: Path) -> list[Question]:
         Question("verify mix (82 MB)", ["verify", f"mix@{mix}"], ["sha256sum", *files]),
         Question("verify --all", ["verify", "--all"], ["sha256sum", *everything]),
     ]
+
+
+def taking_down_a_host(store: Path, scratch: Path, pages: int) -> Question:
+    """The takedown of the host that has about so many pages."""
+    host, count = one(
+        f"select split_part(url, '/', 3) as host, count(*) from '{store}/ingest/*/data/*.parquet' where host <> '' "
+        f"group by host order by abs(count(*) - {pages}), host limit 1"
+    )
+    listed = scratch / f"host-{pages}.txt"
+    listed.write_text(f"{host}\n")
+    return Question(f"takedown, {count:,} pages", ["takedown", "--dry-run", "--urls", str(listed)])
 
 
 def decisions(found: Any) -> int:
