@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
@@ -23,38 +25,79 @@ ALMOST_NOTHING = 5  # times as much in the whole page
 _NAMES = tuple(selector.removeprefix(".") for selector in SKIPPED)
 
 
-def extract_html(
-    html: str,
-    main_content: bool = True,
-    skip: Sequence[str] = (),
-    extractor: Extractor = "resiliparse",
-    encoded: bytes | None = None,
-) -> str:
-    """The page's text: its main content, or all of it where the main content is almost nothing of the page.
+@dataclass
+class Page:
+    """An HTML page on its way to its text: `check`, `parse` and `text`, in this order.
 
-    Args:
+    Steps, so that each can be taken for many pages at a time.
+
+    Attributes:
         skip: CSS selectors of elements to leave out (resiliparse only).
         encoded: the page in UTF-8, where it is at hand.
-
-    Raises:
-        TooComplex: the page would take a parser too long.
-        TextError: the page cannot be taken apart.
     """
-    named = check_complexity(html, _NAMES, encoded)
-    try:
-        if extractor == "trafilatura":
-            return _or_all(_trafilatura(html), lambda: plain_text(html, skip))
-        tree = HTMLTree.parse(html)  # parsed once, extracted up to three times
-        if not main_content:
-            return plain_text(tree, skip)
+
+    html: str
+    main_content: bool = True
+    skip: Sequence[str] = ()
+    extractor: Extractor = "resiliparse"
+    encoded: bytes | None = None
+    _present: Sequence[str] = ()  # those of SKIPPED that the page has
+    _minimal: str = ""  # the main content as resiliparse's reduced HTML
+    _text: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.html)
+
+    def check(self) -> None:
+        """Raises `TooComplex`: the page would take a parser too long."""
+        named = check_complexity(self.html, _NAMES, self.encoded)
         # Each selector is looked for in the whole tree: half a second in 781 pages, of which most have none of them.
-        present = [selector for selector, name in zip(SKIPPED, _NAMES, strict=True) if name in named]
-        text = main_text(tree, [*present, *skip])
-        if len(text) < THIN:
-            text = _or_all(text, lambda: main_text(tree, skip), 2)
-        return _or_all(text, lambda: plain_text(tree, skip))
+        self._present = [selector for selector, name in zip(SKIPPED, _NAMES, strict=True) if name in named]
+        self.encoded = None
+
+    def parse(self) -> None:
+        """Take the main content out of the page. Raises `TextError`: the page cannot be taken apart."""
+        with _giving_up():
+            if self.extractor == "trafilatura":
+                self._text = _or_all(_trafilatura(self.html), lambda: plain_text(self.html, self.skip))
+                return
+            tree = HTMLTree.parse(self.html)
+            if self.main_content:
+                self._minimal = _minimal_html(tree, [*self._present, *self.skip])
+            else:
+                self._text = plain_text(tree, self.skip)
+
+    def text(self) -> str:
+        """The page's text: its main content, or all of it where the main content is almost nothing of the page.
+
+        Raises `TextError`: the page cannot be taken apart."""
+        if self._text is not None:
+            return self._text
+        text = _without_boilerplate(self._minimal)
+        if len(text) >= THIN:
+            return text
+        with _giving_up():  # few pages come here: to parse them again takes less than to keep the trees of all
+            tree = HTMLTree.parse(self.html)
+            text = _or_all(text, lambda: main_text(tree, self.skip), 2)
+            return _or_all(text, lambda: plain_text(tree, self.skip))
+
+
+@contextmanager
+def _giving_up() -> Iterator[None]:
+    try:
+        yield
     except (RuntimeError, ValueError, OSError) as error:
         raise TextError(f"the HTML parser gave up: {error}") from error
+
+
+def extract_html(
+    html: str, main_content: bool = True, skip: Sequence[str] = (), extractor: Extractor = "resiliparse"
+) -> str:
+    """The text of a page, all steps of `Page` together. Raises `TooComplex` and `TextError`."""
+    page = Page(html, main_content, skip, extractor)
+    page.check()
+    page.parse()
+    return page.text()
 
 
 def _or_all(text: str, everything: Callable[[], str], times: int = ALMOST_NOTHING) -> str:
@@ -68,24 +111,33 @@ def _or_all(text: str, everything: Callable[[], str], times: int = ALMOST_NOTHIN
 
 def main_text(html: str | HTMLTree, skip: Sequence[str]) -> str:
     """The main content by resiliparse's rules, without the lines that are boilerplate."""
+    return _without_boilerplate(_minimal_html(html, skip))
+
+
+def _minimal_html(html: str | HTMLTree, skip: Sequence[str]) -> str:
     # Without bullets, alt texts, form fields, comments and the lines about author and date: measured better against
     # hand-made texts. Links are asked for to know what is linked; their targets are dropped.
-    minimal = extract_plain_text(
-        html,
-        preserve_formatting="minimal_html",
-        main_content=True,
-        list_bullets=False,
-        alt_texts=False,
-        links=True,
-        form_fields=False,
-        noscript=False,
-        comments=False,
-        post_meta=False,
-        skip_elements=list(skip) or None,
+    return str(
+        extract_plain_text(
+            html,
+            preserve_formatting="minimal_html",
+            main_content=True,
+            list_bullets=False,
+            alt_texts=False,
+            links=True,
+            form_fields=False,
+            noscript=False,
+            comments=False,
+            post_meta=False,
+            skip_elements=list(skip) or None,
+        )
     )
+
+
+def _without_boilerplate(minimal: str) -> str:
     if minimal.count("\n") > MOST_LINES:
-        return without_tags(str(minimal))
-    lines = read_lines(str(minimal))
+        return without_tags(minimal)
+    lines = read_lines(minimal)
     drop_boilerplate(lines)
     return join_lines(lines)
 

@@ -11,7 +11,7 @@ from typing import Any
 from tasks.ingest.complexity import TooComplex
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.extract import HTML_TYPES, TEXT_TYPES, UTF8_MARK, TextError, clean_text, decode_text, sniff_type
-from tasks.ingest.extractors import extract_html
+from tasks.ingest.extractors import Page
 from tasks.ingest.headers import revisited
 from tasks.ingest.http import BodyError, Response, charset_parameter, decode_body, media_type, parse_response
 from tasks.ingest.language import identify
@@ -54,6 +54,8 @@ def document_id(url: str, date: str, digest: str) -> str:
 class Judge:
     """Turns what a reader yields into rows: the columns of DOCUMENTS and DECISIONS together, `text` None if dropped.
 
+    A row that is `kept` is a document only once `settle` has been at it.
+
     Attributes:
         tallies: for the metrics: records by type, payload digests by state, documents by language, and others.
     """
@@ -84,7 +86,7 @@ class Judge:
             if record.block is None:
                 raise Dropped("too_large", f"{record.length} bytes", record.length, self.config.max_record_bytes)
             self._content(row, record, response)
-            self._keep(row, note)
+            row.update(kept=True, reason="kept", detail=note or None)
         except Dropped as dropped:
             self._drop(row, dropped)
         return row
@@ -98,8 +100,7 @@ class Judge:
         row.update(content_type="text/plain", charset=item.charset)
         try:
             self._admit(row)
-            row["text"] = item.text
-            self._keep(row, "")
+            row.update(text=item.text, kept=True, reason="kept", detail=None)
         except Dropped as dropped:
             self._drop(row, dropped)
         return row
@@ -231,32 +232,51 @@ class Judge:
     def _to_text(self, row: Row, body: bytes, charset: str | None, html: bool) -> None:
         try:
             text, row["charset"] = decode_text(body, charset, html)
-            if html:
-                config = self.config
-                same = row["charset"] == "utf-8" and body[:3] != UTF8_MARK and "\ufffd" not in text
-                encoded = body if same else None  # spares the text's encoding
-                text = extract_html(text, config.main_content, config.skip_elements, config.extractor, encoded)
-        except TooComplex as error:
-            raise Dropped("too_complex", str(error), error.value, error.limit) from error
         except TextError as error:
             raise Dropped("undecodable", str(error)) from error
         row["text"] = text
+        if html:
+            config = self.config
+            same = row["charset"] == "utf-8" and body[:3] != UTF8_MARK and "\ufffd" not in text
+            encoded = body if same else None  # spares the text's encoding
+            row["text"] = Page(text, config.main_content, config.skip_elements, config.extractor, encoded)
 
-    def _keep(self, row: Row, note: str) -> None:
-        text = clean_text(row["text"])
+    def settle(self, rows: list[Row]) -> None:
+        """Fill text, lang and lang_score of the documents among `rows`; those that are none after all are dropped.
+
+        Each step is taken for many rows at a time: what it needs of the processor's cache, with the language model's
+        85 MB, was then used just before, and not thrown out by another page's tree.
+        """
+        for step in (_check, _parse, _finish, self._clean, self._name_language):
+            for row in rows:
+                if row["kept"]:
+                    try:
+                        step(row)
+                        continue
+                    except Dropped as error:
+                        dropped = error
+                    except TooComplex as error:
+                        dropped = Dropped("too_complex", str(error), error.value, error.limit)
+                    except TextError as error:
+                        dropped = Dropped("undecodable", str(error))
+                    row["kept"] = False
+                    self._drop(row, dropped)
+
+    def _clean(self, row: Row) -> None:
+        text = row["text"] = clean_text(row["text"])
         if not text:
             raise Dropped("no_text")
         if len(text) < self.config.min_chars:
             raise Dropped("too_short", f"{len(text)} characters", len(text), self.config.min_chars)
-        row["text"] = text
-        row["lang"], row["lang_score"] = identify(text)
+
+    def _name_language(self, row: Row) -> None:
+        lang, score = row["lang"], row["lang_score"] = identify(row["text"])
         languages = self.config.languages
-        if languages and row["lang"] not in languages:
-            raise Dropped("lang", row["lang"], row["lang_score"], self.config.min_lang_score)
-        if row["lang_score"] < self.config.min_lang_score:
-            raise Dropped("lang", f"{row['lang']}, too unsure", row["lang_score"], self.config.min_lang_score)
-        self.tally("languages", row["lang"])
-        row.update(kept=True, reason="kept", detail=note or None)
+        if languages and lang not in languages:
+            raise Dropped("lang", lang, score, self.config.min_lang_score)
+        if score < self.config.min_lang_score:
+            raise Dropped("lang", f"{lang}, too unsure", score, self.config.min_lang_score)
+        self.tally("languages", lang)
 
     @staticmethod
     def _drop(row: Row, dropped: Dropped) -> None:
@@ -267,6 +287,21 @@ class Judge:
             score=None if dropped.score is None else float(dropped.score),
             threshold=None if dropped.threshold is None else float(dropped.threshold),
         )
+
+
+def _check(row: Row) -> None:
+    if isinstance(row["text"], Page):
+        row["text"].check()
+
+
+def _parse(row: Row) -> None:
+    if isinstance(row["text"], Page):
+        row["text"].parse()
+
+
+def _finish(row: Row) -> None:
+    if isinstance(row["text"], Page):
+        row["text"] = row["text"].text()
 
 
 def _is_digest(stated: str, data: bytes | None) -> bool:

@@ -64,16 +64,21 @@ def process_file(job: Job) -> Spilled:
         characters = 0
         for row in _rows(job, judge):
             pending.append(row)
-            characters += len(row.get("text") or "")
+            characters += len(row.get("text") or "")  # of the whole page, as long as the text waits for `settle`
             if len(pending) >= BATCH_ROWS or characters >= BATCH_CHARS:
-                writer.write_batch(pa.RecordBatch.from_pylist(pending, schema=ROWS))
+                _write(writer, judge, pending)
                 total, pending, characters = total + len(pending), [], 0
-        writer.write_batch(pa.RecordBatch.from_pylist(pending, schema=ROWS))
+        _write(writer, judge, pending)
         total += len(pending)
     os.replace(partial, target)
     return Spilled(
         WorkFile(str(target)), total, {name: dict(sorted(c.items())) for name, c in sorted(judge.tallies.items())}
     )
+
+
+def _write(writer: pa.RecordBatchWriter, judge: Judge, rows: list[Row]) -> None:
+    judge.settle(rows)
+    writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=ROWS))
 
 
 def _rows(job: Job, judge: Judge) -> Iterator[Row]:
@@ -85,9 +90,9 @@ def _rows(job: Job, judge: Judge) -> Iterator[Row]:
     for found in read_records(Path(job.path), job.config.max_record_bytes):
         row = judge.damage(found) if isinstance(found, Damage) else judge.record(found)
         if row is not None:
-            # Headers are decoded leniently; an Arrow string is strict UTF-8.
+            # Headers are decoded leniently; an Arrow string is strict UTF-8, as a cleaned text is.
             for name, value in row.items():
-                if isinstance(value, str) and not value.isascii():
+                if isinstance(value, str) and not value.isascii() and name != "text":
                     row[name] = value.encode("utf-8", "replace").decode("utf-8")
             yield row
 

@@ -181,7 +181,9 @@ def test_a_bomb_is_a_decision(html: str, reason: str, score: float | None, thres
     judge = Judge(IngestConfig(), Blocklist([]), "made.warc", "crawl")
     row = judge.record(Record(0, "response", {"warc-target-uri": "http://example.org/"}, len(block), block))
     assert row is not None
+    judge.settle([row])
     assert (row["reason"], row.get("score"), row.get("threshold")) == (reason, score, threshold)
+    assert row["kept"] == (reason == "kept") == (row["text"] is not None)
 
 
 def test_languages_by_code_and_probability() -> None:
