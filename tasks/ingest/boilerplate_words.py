@@ -14,9 +14,9 @@ SECTION_LENGTH = 70
 # What stands in front of a line's first word.
 MARKS = " \t\u00a0\u3000•·●○■□▪▶►→»›>|/*+~–—-_=#[(【（《「『“\"'…:：."
 
-# Elements that resiliparse's main content keeps and that hold captions, consent notices and teasers. CSS.
+# Classes of elements that resiliparse's main content keeps and that hold captions, consent notices and teasers. CSS.
+# `figcaption` it leaves out itself, as we ask for no alternative texts.
 SKIPPED = (
-    "figcaption",
     ".wp-caption-text",
     ".caption",
     ".image-caption",

@@ -1,12 +1,12 @@
 """HTML that no parser should be given: pages whose parsing costs time and memory out of proportion to their size.
 
 A C or Rust parser cannot be interrupted from Python, so such pages are told from their tags before they are parsed, in
-one pass over the page's bytes: 0.45 milliseconds a page of 87 kB, where regular expressions took 2.0.
+one pass over the page's bytes: 0.3 milliseconds a page of 87 kB, where regular expressions took 2.0.
 Tags count wherever they stand, in comments and scripts too: whether those are left out depends on how exactly a parser
 reads broken pages, and a flood could be hidden where the two differ.
 
-The same pass says which of some words stand in the page's tags: a selector whose class no tag names can find nothing,
-and looking for one costs a walk over the page's elements.
+The same pass says which of some words are classes in the page's tags: a selector whose class no tag has can find
+nothing, and looking for one costs a walk over the page's elements.
 """
 
 from __future__ import annotations
@@ -70,11 +70,10 @@ def check_complexity(html: str, words: Sequence[str] = (), encoded: bytes | None
     """Raise `TooComplex` for a page that no parser should be given.
 
     Args:
-        words: of small Latin letters and hyphens.
+        words: in small letters.
         encoded: the page in UTF-8, where it is at hand.
 
-    Returns: those of `words` that may stand in the page's tags, as an element's name of more than eight letters or as a
-        class, large or small; the others do not.
+    Returns: those of `words` that may be classes in the page's tags, large or small; the others are none.
     """
     data = np.frombuffer(html.encode("utf-8", "replace") if encoded is None else encoded, np.uint8)
     most = MOST_LOOKED_AT * max(len(data), 1 << 16)
@@ -124,22 +123,24 @@ def scan_tags(
 ) -> None:
     """Count in UTF-8 `data`: elements, the depth of what nests, formatting elements open at once, options, attributes
     of one element (int64, in that order), and how many bytes of tags were looked at, which ends above `most`.
-    Mark in `met` (bool) which of the words, given as by `_words`, are classes or long names of
-    elements; at its end whether a class holds a numeric character reference.
+    Mark in `met` (bool) which of the words, given as by `_words`, are classes; at its end whether a class holds a
+    character reference.
 
     Attributes are read as a parser reads them (HTML section 13.2.5.32 and on): quoted values may hold `<` and `>`.
     """
-    size = len(data)
-    depth = is_open = looked_at = 0
-    at = 0
-    while at < size:
-        if data[at] != 60:  # <
-            at += 1
-            continue
-        at += 1
+    size, one = np.uint64(len(data)), np.uint64(1)  # unsigned, indices need no look for negative ones
+    depth = is_open = 0
+    looked_at: Any = 0
+    at = np.uint64(0)
+    while True:
+        while at < size and data[at] != 60:  # <
+            at += one
+        if at >= size:
+            break
+        at += one
         closing = at < size and data[at] == 47  # /
         if closing:
-            at += 1
+            at += one
         else:
             counts[0] += 1
         name = np.uint64(0)
@@ -152,12 +153,11 @@ def scan_tags(
             elif at == start or not 48 <= byte <= 57:
                 break
             name = (name << np.uint64(8)) | np.uint64(byte)
-            at += 1
+            at += one
         if at == start:
             continue
-        if at - start > 8:
+        if at - start > np.uint64(8):
             name = np.uint64(0)
-            _find_words(data, start, 0, words, met)
         if not _holds(flat, name):
             depth = max(0, depth - 1) if closing else depth + 1
             counts[1] = max(counts[1], depth)
@@ -168,11 +168,11 @@ def scan_tags(
         if name == option and not closing:
             counts[3] += 1
         if looked_at <= most:
-            end, attributes, again, value_at, quote = _read_tag(data, at)
-            if value_at >= 0:
-                _find_words(data, value_at, quote, words, met)
+            end, attributes, again, class_at, quote = _read_tag(data, at)
+            if class_at < size:
+                _find_words(data, class_at, quote, words, met)
             counts[4] = max(counts[4], attributes)
-            looked_at += end - at
+            looked_at += np.int64(end - at)
             at = again
     counts[5] = looked_at
 
@@ -186,75 +186,89 @@ def _holds(codes: Array, name: np.uint64) -> bool:
 
 
 @compiled
-def _read_tag(data: Array, at: int) -> tuple[int, int, int, int, int]:
+def _read_tag(data: Array, at: np.uint64) -> tuple[np.uint64, int, np.uint64, np.uint64, int]:
     """(where the tag ends whose name ends at `at`, its attributes, the first `<` inside it or else its end, where its
-    first class begins or −1, the quote in front of that or 4)."""
-    size = len(data)
-    again = -1
+    first class begins or the end of `data`, the quote in front of that or 0)."""
+    size, one = np.uint64(len(data)), np.uint64(1)
+    again = class_at = size
     attributes = 0
+    class_quote: Any = 0
     is_class = False
-    value_at, quote = -1, 4
-    # 0 before a name, 1 in a name, 2 behind a name, 3 before a value, 4 in an unquoted value, else the closing quote.
-    state: Any = 0
+    state = 0  # before a name, 2 behind a name, 3 before a value
     while at < size:
         byte = data[at]
-        if byte == 60 and again < 0:
-            again = at
-        if state > 4:
-            if byte == state:
-                state = 0
-        elif byte == 62:  # >
+        if byte == 62:  # >
             break
-        elif byte == 32 or 9 <= byte <= 13:
-            state = 2 if state == 1 or state == 2 else 3 if state == 3 else 0
-        elif state == 3:
-            state = np.int64(byte) if byte == 34 or byte == 39 else 4
-            if is_class and value_at < 0:
-                value_at, quote = at + (state > 4), state
-        elif state != 4:
-            if byte == 47:  # /
-                state = 0
-            elif byte == 61 and state != 0:  # =
-                state = 3
-            elif state != 1:
-                attributes += 1
-                state = 1
-                is_class = (byte | 32) == 99 and _is_class(data, at)
-        at += 1
-    return at, attributes, at if again < 0 else again, value_at, quote
+        if byte == 60 and again == size:
+            again = at
+        at += one
+        if byte == 32 or 9 <= byte <= 13:
+            continue
+        if state == 3:
+            is_quoted = byte == 34 or byte == 39
+            if is_class and class_at == size:
+                class_at, class_quote = at - np.uint64(not is_quoted), np.int64(byte) if is_quoted else 0
+            state = 0
+            while at < size:
+                inside = data[at]
+                if inside == 60 and again == size:
+                    again = at
+                if is_quoted:
+                    at += one
+                    if inside == byte:
+                        break
+                elif inside == 62 or inside == 32 or 9 <= inside <= 13:
+                    break
+                else:
+                    at += one
+        elif byte == 47:  # /
+            state = 0
+        elif byte == 61 and state != 0:  # =
+            state = 3
+        else:
+            attributes += 1
+            state = 2
+            is_class = (byte | 32) == 99 and _is_class(data, at - one)
+            while at < size:
+                inside = data[at]
+                if inside <= 62 and (inside >= 61 or inside == 47 or inside == 32 or 9 <= inside <= 13):
+                    break
+                if inside == 60 and again == size:
+                    again = at
+                at += one
+    return at, attributes, at if again == size else again, class_at, class_quote
 
 
 @compiled
-def _is_class(data: Array, at: int) -> bool:
+def _is_class(data: Array, at: np.uint64) -> bool:
     """Whether the name `class`, large or small, stands at `at`."""
-    if at + 5 >= len(data):
+    if at + np.uint64(5) >= np.uint64(len(data)):
         return False
     for place, letter in ((1, 108), (2, 97), (3, 115), (4, 115)):
-        if data[at + place] | 32 != letter:
+        if data[at + np.uint64(place)] | 32 != letter:
             return False
-    return bool(data[at + 5] <= 32 or data[at + 5] == 61)
+    behind = data[at + np.uint64(5)]
+    return bool(behind <= 32 or behind == 61)
 
 
 @compiled
-def _find_words(data: Array, at: int, quote: int, words: Array, met: Array) -> None:
-    """Mark the words (runs of letters and hyphens, as long as they can be) from `at` on: up to `quote`, or in a value
-    without quotes (4), or in an element's name (0)."""
+def _find_words(data: Array, at: np.uint64, quote: int, words: Array, met: Array) -> None:
+    """Mark the words of a class from `at` on: up to `quote`, or in a value without quotes (0)."""
     # The masks tell most words from those that are looked for.
-    low, high, size = words[0], words[1], len(data)
+    low, high, size, one = words[0], words[1], np.uint64(len(data)), np.uint64(1)
     value = _OFFSET
     while True:
-        byte = data[at] if at < size else np.uint8(62)
-        lower = byte | np.uint8(32)
-        if 97 <= lower <= 122 or byte == 45:
-            value = (value ^ np.uint64(byte if byte == 45 else lower)) * _PRIME
-        else:
-            if (low >> (value & _SIX)) & (high >> ((value >> np.uint64(6)) & _SIX)) & np.uint64(1):
+        byte = data[at] if at < size else np.uint8(quote)
+        if byte == quote or byte <= 32 or (quote == 0 and byte == 62):
+            if (low >> (value & _SIX)) & (high >> ((value >> np.uint64(6)) & _SIX)) & one:
                 for place in range(2, len(words)):
                     if words[place] == value:
                         met[place - 2] = True
             value = _OFFSET
-            if byte == 38 and at + 1 < size and data[at + 1] == 35:  # &#
-                met[-1] = True
-            if byte == quote or at >= size or (quote <= 4 and (byte <= 32 or byte == 62)):
+            if at >= size or byte == quote or (quote == 0 and (byte <= 32 or byte == 62)):
                 return
-        at += 1
+        else:
+            if byte == 38:  # &
+                met[-1] = True
+            value = (value ^ np.uint64(byte | 32 if 65 <= byte <= 90 else byte)) * _PRIME
+        at += one
