@@ -37,6 +37,7 @@ MOST_LINES = 500_000
 _TAG = re.compile(r"<[^>]*>")
 _LINK_TAG = re.compile(r"<(/?)a\b[^>]*>")
 _SENTENCE_END = frozenset(".,!?…:;，。！？：；」』”\"'’)）]।؟")
+_COOKIES = tuple(word.encode() for word in (*COOKIES, "\u212a"))
 _FULL_STOP = (".", "。", "．", "।")
 
 
@@ -61,26 +62,24 @@ def read_lines(minimal: str) -> list[Line]:
         if not raw and not inside_pre:
             gap = True
             continue
-        was_pre = inside_pre
-        if "<" in raw:
-            heading = int(raw[2]) if raw.startswith("<h") and raw[2:3].isdigit() else 0
-            inside_pre = "<pre>" in raw or inside_pre
-            if "</pre>" in raw:
-                inside_pre = False
-            fixed = was_pre or inside_pre
-            plain = raw[3:-4] if raw.startswith("<p>") and raw.endswith("</p>") else "<"
-            outside = text = _unescape(_TAG.sub("", raw) if "<" in plain else plain)
-            if inside_link or "<a" in raw:
-                outside, inside_link = _outside_links(raw, inside_link)
-        else:
-            heading, fixed, text = 0, was_pre, _unescape(raw)
+        heading, fixed, names_link = 0, inside_pre, False
+        if "<" not in raw:
+            text = _unescape(raw)
             outside = "" if inside_link else text
+        elif raw.startswith("<p>") and raw.endswith("</p>") and raw.count("<") == 2 and not inside_link:
+            outside = text = _unescape(raw[3:-4])  # as most are
+        else:
+            heading = int(raw[2]) if raw.startswith("<h") and raw[2:3].isdigit() else 0
+            inside_pre = ("<pre>" in raw or inside_pre) and "</pre>" not in raw
+            fixed = fixed or inside_pre
+            names_link = "<a" in raw or "</a" in raw
+            text, outside, inside_link = _split_links(raw, inside_link)
         stripped = text.strip()
         if not stripped:
             if fixed and lines:
                 lines.append(Line("", 0, fixed=True))
-            else:  # a link's tag that stands alone is no empty line
-                gap = gap or ("<a" not in raw and "</a" not in raw)
+            else:
+                gap = gap or not names_link  # a link's tag that stands alone is no empty line
             continue
         weight = _weight(stripped)
         linked = 0.0 if outside is text else max(0.0, 1 - _weight(outside.strip()) / weight)
@@ -98,16 +97,22 @@ def _weight(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
-def _outside_links(raw: str, inside: bool) -> tuple[str, bool]:
-    """(the text of a line that is in no link, whether a link is open behind it)."""
-    parts, at = [], 0
-    for tag in _LINK_TAG.finditer(raw):
+def _split_links(raw: str, inside: bool) -> tuple[str, str, bool]:
+    """(a line's text, what of it is in no link, whether a link is open behind it)."""
+    pieces = _LINK_TAG.split(raw)  # what stands between tags of links, and behind each piece `/` if the tag closes one
+    if len(pieces) == 1:
+        text = _plain(raw)
+        return text, "" if inside else text, inside
+    outside = [] if inside else pieces[:1]
+    for at in range(1, len(pieces), 2):
+        inside = not pieces[at]
         if not inside:
-            parts.append(raw[at : tag.start()])
-        inside, at = not tag[1], tag.end()
-    if not inside:
-        parts.append(raw[at:])
-    return _unescape(_TAG.sub("", "".join(parts))), inside
+            outside.append(pieces[at + 1])
+    return _plain("".join(pieces[::2])), _plain("".join(outside)), inside
+
+
+def _plain(piece: str) -> str:
+    return _unescape(_TAG.sub("", piece) if "<" in piece else piece)
 
 
 def _unescape(text: str) -> str:
@@ -152,20 +157,36 @@ def drop_boilerplate(lines: list[Line]) -> None:
 
 def _notices_and_copies(lines: list[Line]) -> None:
     seen: set[str] = set()
-    page = "\n".join([line.text for line in lines]).lower()
-    rights = tuple(words for words in RIGHTS if words in page)
-    cookies = tuple(word for word in COOKIES if word in page)
-    for line, lower in zip(lines, map(str.strip, page.split("\n")), strict=False):
+    # Small letters only of lines that may be notices: a fifth of the text, and outside ASCII it is slow.
+    short = "\n".join([line.text for line in lines if line.weight <= NOTICE_LENGTH and not line.fixed]).lower()
+    rights = tuple(words for words in RIGHTS if words in short)
+    small = iter(short.split("\n"))
+    may_ask = _may_name_cookies(lines)
+    for line in lines:
         if line.fixed:
             continue
-        if (line.weight <= NOTICE_LENGTH and (NOTICE.match(lower.lstrip(MARKS)) or _holds(lower, rights))) or (
-            cookies and _holds(lower, cookies) and CONSENT.search(lower)
-        ):
+        if line.weight <= NOTICE_LENGTH:
+            lower = next(small).strip()
+            is_notice = NOTICE.match(lower.lstrip(MARKS)) is not None or _holds(lower, rights)
+        else:
+            lower, is_notice = "", False
+        if is_notice or (may_ask and _asks_for_consent(lower or line.text.lower())):
             line.kept = False
         elif line.weight >= REPEATED:
             text = line.text.strip()
             line.kept = text not in seen
             seen.add(text)
+
+
+def _asks_for_consent(lower: str) -> bool:
+    return _holds(lower, COOKIES) and CONSENT.search(lower) is not None
+
+
+def _may_name_cookies(lines: list[Line]) -> bool:
+    """Whether one of COOKIES may stand in the page's small letters. Bytes know those of ASCII alone, and of all other
+    characters only the Kelvin sign becomes one."""
+    page = "\n".join([line.text for line in lines]).encode("utf-8", "replace").lower()
+    return any(word in page for word in _COOKIES)
 
 
 def _holds(text: str, words: tuple[str, ...]) -> bool:

@@ -21,7 +21,7 @@ _HTML = re.compile(rb"<\s*(?:!doctype\s+html|html|head|body|title|meta|div|table
 # Everything of Cc but tab and line feed, the two halves of surrogate pairs, noncharacters, and the BOM inside a text.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufeff\ufffe\uffff]")
 # No-break spaces are typesetting; left in, they would make words that no other page has.
-_FIXED_SPACES = re.compile("[\u00a0\u2007\u202f]")
+_FIXED_SPACES = "\u00a0\u2007\u202f"
 _BLANK_LINES = re.compile(r"\n{4,}")
 _FIRST_COMBINING, _BEHIND_COMBINING = 0x300, 0x20000  # planes 2 and above hold ideographs and marks of class 0
 _MOST_COMBINING = 30
@@ -94,10 +94,13 @@ def clean_text(text: str) -> str:
 
     Takes time in proportion to the text, whatever it is made of.
     """
-    # `splitlines` knows the line ends of ASCII and Unicode. What is printable has nothing to be taken out: all but
-    # lines with tabs, no-break spaces and the like. The only printable white space is the space.
-    if " \n" in text or not text.replace("\n", "").isprintable():
-        text = "\n".join([(line if line.isprintable() else _plain(line)).rstrip() for line in text.splitlines()])
+    for space in _FIXED_SPACES:
+        text = text.replace(space, " ")
+    if text.replace("\n", "").replace("\t", "").isprintable():  # so there is nothing to take out, and no other line end
+        lines = text.split("\n")
+    else:  # `splitlines` knows the line ends of ASCII and Unicode
+        lines = [line if line.isprintable() else _CONTROL.sub("", line) for line in text.splitlines()]
+    text = "\n".join(map(str.rstrip, lines))
     text = unicodedata.normalize("NFC", _stream_safe(text))
     return _BLANK_LINES.sub("\n\n\n", text).strip() if "\n\n\n\n" in text else text.strip()
 
@@ -133,8 +136,3 @@ def _may_combine(text: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
 def _combining() -> np.ndarray[Any, np.dtype[np.bool_]]:
     """For each code point whether its canonical combining class is not 0."""
     return np.fromiter((unicodedata.combining(chr(code)) > 0 for code in range(_BEHIND_COMBINING)), np.bool_)
-
-
-def _plain(line: str) -> str:
-    """A line without control characters and with plain spaces."""
-    return _FIXED_SPACES.sub(" ", _CONTROL.sub("", line))
