@@ -268,7 +268,10 @@ def _find_words(data: Array, at: np.uint64, quote: int, words: Array, met: Array
             if at >= size or byte == quote or (quote == 0 and (byte <= 32 or byte == 62)):
                 return
         else:
-            if byte == 38:  # &
-                met[-1] = True
+            # What stands for a letter is a number; `&Tab;` and `&NewLine;` are white space.
+            if byte == 38 and at + one < size:  # &
+                behind = data[at + one]
+                if behind == 35 or behind == 84 or behind == 78:  # # T N
+                    met[-1] = True
             value = (value ^ np.uint64(byte | 32 if 65 <= byte <= 90 else byte)) * _PRIME
         at += one

@@ -186,8 +186,9 @@ def _licences(header: str, page: bytes, url: str) -> tuple[list[str], str]:
         attributes = _attributes(page[start:end])
         target = attributes.get("href", "")
         by_rel = _is_licence(attributes.get("rel", ""))
-        if (by_rel or _DEED.match(target.strip())) and _is_visible(page, start):
-            (marked if by_rel else linked).append(target)
+        found = marked if by_rel else linked
+        if (by_rel or _DEED.match(target.strip())) and target not in found and _is_visible(page, start):
+            found.append(target)
     for targets, by in ((marked, "rel"), (linked, "link")):
         links = list(dict.fromkeys(link for target in targets if (link := _licence_url(target, url))))
         if links:

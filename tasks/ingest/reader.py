@@ -152,7 +152,7 @@ class RecordReader:
             held = (stream.frame_end() or len(stream.buffer)) - end
             raise _Broken("truncated_record", f"the block ends after {held} of {head.length} bytes")
         self._check_end(end + head.length)
-        block = bytes(stream.buffer[end : end + head.length])
+        block = bytes(memoryview(stream.buffer)[end : end + head.length])  # copied once
         record = Record(self._began, head.kind, head.headers, head.length, block)
         stream.skip(end + head.length)
         return record

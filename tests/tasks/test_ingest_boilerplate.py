@@ -301,6 +301,8 @@ def test_tags_inside_tags_are_looked_at_a_bounded_number_of_times() -> None:
         ("<p title='<p < class=related '>", {"related"}),  # inside a value, but a parser's error could make it a tag
         ("<!-- <b class=\tcaption", {"caption"}),
         ("<p class='rel&#97;ted'>", {"related", "caption"}),  # a reference: any word may be there
+        ("<p class='x related&Tab;y'>", {"related", "caption"}),
+        ("<p class='x [&_p]:mt-4 [&>p]:mt-4 related&amp; &'>", set()),
         ("<p class='related-x mycaption x--related captions' id=related title='caption'>related</p>", set()),
         ("<p class='related_x related2 3caption caption:hover captión \"related\"'>", set()),
         ("<p class related>class=related <p classes=caption xclass=caption><caption><p class=x class=caption", set()),
