@@ -52,7 +52,7 @@ class Spilled:
 
 
 def process_file(job: Job) -> Spilled:
-    """Read one source file to its end; memory is bounded by a batch of rows and the largest record."""
+    """Read one source file to its end; memory is bounded by a batch of rows and their pages, and the largest record."""
     judge = Judge(job.config, load_blocklist(job.blocklist), job.name, job.source)
     target = Path(job.scratch) / f"{job.number:06d}.arrow"
     # A worker of a killed attempt may still be writing for a moment: each writes a file of its own.
