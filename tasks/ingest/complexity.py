@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,21 +66,31 @@ class TooComplex(Exception):
         self.value, self.limit = value, limit
 
 
-def check_complexity(html: str, words: Sequence[str] = (), encoded: bytes | None = None) -> frozenset[str]:
+class Tags(NamedTuple):
+    """What a look at a page's tags says beside that they are not too many.
+
+    Attributes:
+        classes: those words that may be classes, large or small; the others are none.
+        lone_characters: whether some element holds nothing but a character of three bytes in UTF-8.
+    """
+
+    classes: frozenset[str]
+    lone_characters: bool
+
+
+def check_complexity(html: str, words: Sequence[str] = (), encoded: bytes | None = None) -> Tags:
     """Raise `TooComplex` for a page that no parser should be given.
 
     Args:
         words: in small letters.
         encoded: the page in UTF-8, where it is at hand.
-
-    Returns: those of `words` that may be classes in the page's tags, large or small; the others are none.
     """
     data = np.frombuffer(html.encode("utf-8", "replace") if encoded is None else encoded, np.uint8)
     most = MOST_LOOKED_AT * max(len(data), 1 << 16)
     counts = np.zeros(6, np.int64)
     table = _words(tuple(words))
     met = np.zeros(len(words) + 1, np.bool_)
-    scan_tags(data, _FLAT, _FORMATTING, _OPTION, most, counts, table, met)
+    lone = scan_tags(data, _FLAT, _FORMATTING, _OPTION, most, counts, table, met)
     for what, place, limit in (
         ("{} elements", _ELEMENTS, MAX_ELEMENTS),
         ("elements nest {} deep", _DEPTH, MAX_DEPTH),
@@ -93,7 +103,8 @@ def check_complexity(html: str, words: Sequence[str] = (), encoded: bytes | None
         if value > limit:
             raise TooComplex(what.format(value), value, limit)
     # Letters may be written as character references; then any word may be there.
-    return frozenset(word for word, is_there in zip(words, met, strict=False) if is_there or met[-1])
+    classes = frozenset(word for word, is_there in zip(words, met, strict=False) if is_there or met[-1])
+    return Tags(classes, bool(lone))
 
 
 @cache
@@ -120,23 +131,26 @@ def nesting_depth(html: str) -> int:
 @compiled
 def scan_tags(
     data: Array, flat: Array, formatting: Array, option: np.uint64, most: int, counts: Array, words: Array, met: Array
-) -> None:
+) -> bool:
     """Count in UTF-8 `data`: elements, the depth of what nests, formatting elements open at once, options, attributes
     of one element (int64, in that order), and how many bytes of tags were looked at, which ends above `most`.
     Mark in `met` (bool) which of the words, given as by `_words`, are classes; at its end whether a class holds a
-    character reference.
+    character reference. Returns whether a character of three bytes stands alone between two tags.
 
     Attributes are read as a parser reads them (HTML section 13.2.5.32 and on): quoted values may hold `<` and `>`.
     """
     size, one = np.uint64(len(data)), np.uint64(1)  # unsigned, indices need no look for negative ones
     depth = is_open = 0
     looked_at: Any = 0
+    lone = False
     at = np.uint64(0)
     while True:
         while at < size and data[at] != 60:  # <
             at += one
         if at >= size:
             break
+        if data[at - one] > 127 and at > np.uint64(3) and data[at - np.uint64(4)] == 62:  # >
+            lone = lone or data[at - np.uint64(3)] >= 0xE0
         at += one
         closing = at < size and data[at] == 47  # /
         if closing:
@@ -175,6 +189,7 @@ def scan_tags(
             looked_at += np.int64(end - at)
             at = again
     counts[5] = looked_at
+    return lone
 
 
 @compiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,13 @@ Extractor = Literal["resiliparse", "trafilatura"]
 THIN = 200
 ALMOST_NOTHING = 5  # times as much in the whole page
 _NAMES = tuple(selector.removeprefix(".") for selector in SKIPPED)
+# Readings beside the characters of Japanese and Chinese (HTML section 4.5.10): inline they would say each word twice.
+READINGS = ("rt", "rp", "rtc")
+# resiliparse 2.0 takes an element whose whole text is one character of three bytes in UTF-8 for an icon, and leaves it
+# out of the main content: a stressed letter of Chinese, Japanese, Korean or Thai. So a noncharacter goes behind such
+# letters for as long as resiliparse looks at the page.
+_LONE_LETTER = re.compile(r">((?![\x00-\u07ff])[^\W_])(?=<)")
+_MARK = "\ufdd0"
 
 
 @dataclass
@@ -50,9 +58,13 @@ class Page:
 
     def check(self) -> None:
         """Raises `TooComplex`: the page would take a parser too long."""
-        named = check_complexity(self.html, _NAMES, self.encoded)
+        tags = check_complexity(self.html, _NAMES, self.encoded)
         # Each selector is looked for in the whole tree: half a second in 781 pages, of which most have none of them.
-        self._present = [selector for selector, name in zip(SKIPPED, _NAMES, strict=True) if name in named]
+        self._present = [selector for selector, name in zip(SKIPPED, _NAMES, strict=True) if name in tags.classes]
+        if tags.lone_characters and self.extractor == "resiliparse":
+            self.html = _LONE_LETTER.sub(rf">\1{_MARK}", self.html)
+        if "<rt" in self.html or "<RT" in self.html:
+            self.skip = [*self.skip, *READINGS]
         self.encoded = None
 
     def parse(self) -> None:
@@ -131,7 +143,7 @@ def _minimal_html(html: str | HTMLTree, skip: Sequence[str]) -> str:
             post_meta=False,
             skip_elements=list(skip) or None,
         )
-    )
+    ).replace(_MARK, "")
 
 
 def _without_boilerplate(minimal: str) -> str:
@@ -157,7 +169,7 @@ def plain_text(html: str | HTMLTree, skip: Sequence[str]) -> str:
             comments=False,
             skip_elements=list(skip) or None,
         )
-    )
+    ).replace(_MARK, "")
 
 
 def check_installed(extractor: Extractor) -> None:

@@ -179,8 +179,8 @@ STAGE = Stage(
     # 2: what blocklist entries with a port or a password mean; 3: columns robots, licence, licence_by;
     # 4: revisits name their record, damage costs fewer records; 5: lines of boilerplate dropped, too_complex;
     # 6: floods of attributes and formatting that too_complex missed, joiners in endless combining characters,
-    # notes of wrong block digests
-    version=6,
+    # notes of wrong block digests; 7: ruby without its readings
+    version=7,
     config=IngestConfig,
     reads={"crawl": CRAWL},
     writes={"data": DOCUMENTS, "decisions": DECISIONS},
