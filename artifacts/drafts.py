@@ -76,6 +76,19 @@ def _work_folder(root: Path, stage: str, recipe: str, private: Path) -> Iterator
         yield work
 
 
+def sweep_committed(root: Path, stage: str, recipe: str) -> None:
+    """Remove what a process has left that was killed behind its commit of this recipe, when it had only to tidy up: its
+    draft, its folder for checkpoints and its locks. What somebody holds stays."""
+    if (root / ".tmp").is_dir():
+        _sweep(root / ".tmp")
+    work = root / ".work" / f"{stage}-{recipe}"
+    for lock in (root / ".tmp" / f"commit-{stage}-{recipe}.lock", Path(f"{work}.lock")):
+        if lock.exists() or (lock.parent == work.parent and work.exists()):
+            with suppress(OSError), exclusive(lock, wait=False):  # held, or on a disk that is read-only
+                if lock.parent == work.parent:
+                    shutil.rmtree(work, ignore_errors=True)
+
+
 # A draft's folder is named before it is locked; one that is still without a lock after this time lost its process.
 UNLOCKED_SECONDS = 3600.0
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from artifacts.digest import SHORT, HashName, digest_stream
-from artifacts.drafts import Draft, exclusive, open_draft
+from artifacts.drafts import Draft, exclusive, open_draft, sweep_committed
 from artifacts.errors import RunError, UserError
 from artifacts.manifest import Manifest
 from artifacts.redaction import hidden, redact_text, revealed
@@ -286,6 +286,10 @@ class Store:
         Two builders of one recipe get a folder each; only the first has the resumable `work` folder.
         """
         return open_draft(self.scratch_root(), stage, recipe)
+
+    def sweep_committed(self, stage: str, recipe: str) -> None:
+        """Remove what the builder of this artifact has left, if it was killed behind its commit."""
+        sweep_committed(self.scratch_root(), stage, recipe)
 
     def commit(self, draft: Draft, manifest: Manifest, force: bool = False) -> Artifact:
         """Make the draft an artifact. If its recipe was committed meanwhile, that one wins and is returned.

@@ -139,6 +139,7 @@ def execute(
     recipe = recipe_of(stage, config, inputs, sources, seed)
     found = store.find(stage.name, recipe)
     if found is not None and not force:
+        store.sweep_committed(stage.name, recipe)
         return Outcome(stage.name, found, True, time.monotonic() - began)
     check_contents(inputs)
     if building is not None:

@@ -303,6 +303,28 @@ def test_a_live_draft_is_not_swept(store: Store, tmp_path: Path) -> None:
     assert len(store.artifacts()) == 2 and verify(store).ok
 
 
+def test_what_a_builder_killed_behind_its_commit_has_left_goes_with_the_next_use(store: Store) -> None:
+    made = make(store).artifact
+    root = Path(store.root)
+    name = f"made-{made.recipe}"
+    work, commit_lock = root / ".work" / name, root / ".tmp" / f"commit-{name}.lock"
+    draft = root / ".tmp" / f"{name}-1-x"
+
+    def leave() -> None:
+        for folder in (work / "shards", draft / "files"):
+            folder.mkdir(parents=True, exist_ok=True)
+        for lock in (commit_lock, Path(f"{work}.lock"), draft / ".lock"):
+            lock.touch()
+
+    leave()
+    assert made.stage == "made" and make(store).reused
+    assert [*work.parent.iterdir(), *draft.parent.iterdir()] == []
+    leave()
+    with exclusive(Path(f"{work}.lock")), exclusive(commit_lock):  # another one builds it again, by force
+        assert make(store).reused
+        assert (work / "shards").is_dir() and commit_lock.exists() and not draft.exists()
+
+
 def test_an_old_draft_that_died_before_its_lock_is_swept(store: Store) -> None:
     make(store)
     stray, fresh = Path(store.root) / ".tmp/made-stray", Path(store.root) / ".tmp/made-fresh"
