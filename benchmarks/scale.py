@@ -5,9 +5,11 @@
 Pages are generated (some 2,800 characters of text each; a tenth are near-duplicates, every page has lines that others
 have) and go through every data stage three times in this one process: a few to warm up, N, and N times `growth`. What
 one document costs is the slope between the last two, so that imports, compilation and the training of classifier and
-tokenizer do not count as documents. `serial` is what happens outside of shards, which more workers do not make shorter.
-Then the large run goes once more over `--workers` of `--runner`, for the wall clock and for the memory of the run and
-of its largest worker (PSS: shared pages are shared out among the processes). `--workers 0` leaves that out.
+tokenizer do not count as documents: their samples are as large in both runs. What the classifier's training takes with
+the samples that the config has by default is the slope between two samples. `serial` is what happens outside of shards,
+which more workers do not make shorter. Then the large run goes once more over `--workers` of `--runner`, for the wall
+clock and for the memory of the run and of its largest worker (PSS: shared pages are shared out among the processes).
+`--workers 0` leaves that out.
 
 With CRAWL2CHAT_MIRROR, ingest also reads the real pages of `trafilatura_eval_781.warc.gz`, and the projection takes its
 cost from them. `--write` puts the tables between the markers of a page.
@@ -42,11 +44,19 @@ EVERY_SECONDS = 0.25
 SEGMENTS, SEGMENT_PAGES = 100, 27_000_000  # of a crawl of 2.7 billion pages (docs/scale.md says whence)
 CORES, MACHINES = (2, 16, 64), (1, 10, 100)
 BEGIN, END = "<!-- measured: benchmarks/scale.py --write -->", "<!-- end of measured -->"
+QUALITY: dict[str, Any] = {"positives": {"urls": ["curated"]}, "alpha": 1.0}
+
+
+def sampled(documents: int) -> dict[str, Any]:
+    """quality's fields for a classifier that is trained on so many documents of each class."""
+    return {"classifier": {"positive_documents": documents, "negative_documents": documents}}
+
+
 STAGES: tuple[tuple[str, dict[str, Any], dict[str, str]], ...] = (
     ("ingest", {"languages": []}, {}),
     ("dedup", {"max_cluster_share": 1.0}, {"documents": "ingest"}),
     ("paragraphs", {}, {"documents": "dedup"}),
-    ("quality", {"positives": {"urls": ["curated"]}, "alpha": 1.0}, {"documents": "paragraphs"}),
+    ("quality", QUALITY | sampled(400), {"documents": "paragraphs"}),
     ("decontaminate", {}, {"documents": "quality"}),
     ("pii", {}, {"documents": "decontaminate"}),
     ("tokenize", {"vocab_size": 8192, "sample_bytes": 4_000_000}, {"documents": "pii"}),
@@ -174,8 +184,8 @@ def _record(url: str, lines: list[str]) -> bytes:
     return gzip.compress(head.encode() + http + payload + b"\r\n\r\n", 6)
 
 
-def run(store: Store, paths: list[Path], mapper: Any, tokens: int) -> dict[str, Cost]:
-    """Every data stage on these archives; stage name to what it took."""
+def run(store: Store, paths: list[Path], mapper: Any, tokens: int) -> tuple[dict[str, Cost], dict[str, Artifact]]:
+    """Every data stage on these archives; stage name to what it took, and to what it made."""
     made: dict[str, Artifact] = {}
     costs = {}
     for name, fields, inputs in STAGES:
@@ -196,7 +206,24 @@ def run(store: Store, paths: list[Path], mapper: Any, tokens: int) -> dict[str, 
             f"{cost.wall:8.1f} s wall {cost.disk / MIB:8.1f} MiB on disk; run {cost.own / MIB:6.0f} MiB, "
             f"largest worker {cost.worker / MIB:6.0f} MiB"
         )
-    return costs
+    return costs, made
+
+
+def training(store: Store, documents: Artifact) -> tuple[float, int]:
+    """CPU seconds of the classifier's training on as many documents as the config's default takes at most, and this
+    number of documents; from what 400 and 1,600 documents of each class take."""
+    stage, seconds = BY_NAME["quality"].stage, []
+    few, many = 400, 1_600
+    for count in (few, many):
+        config = stage.config.model_validate(QUALITY | sampled(count))
+        with measured(None) as cost:
+            execute(stage, config, as_inputs({"documents": documents}), store, mapper=Timed(), force=True)
+        seconds.append(cost.cpu)
+    default = stage.config.model_validate(QUALITY).classifier  # type: ignore[attr-defined]
+    most = default.positive_documents + default.negative_documents
+    total = (seconds[1] - seconds[0]) / (2 * (many - few)) * most
+    say(f"classifier's training: {seconds[0]:.1f} and {seconds[1]:.1f} s; {total:,.0f} s for {most:,} documents")
+    return total, most
 
 
 def report(small: dict[str, Cost], large: dict[str, Cost], spread: dict[str, Cost]) -> list[dict[str, Any]]:
@@ -237,14 +264,15 @@ def stage_table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def projection(rows: list[dict[str, Any]], pages: Cost | None) -> list[str]:
+def projection(rows: list[dict[str, Any]], pages: Cost | None, classifier: float) -> list[str]:
     """A segment on one machine, and a crawl on machines that take a segment each, as if no stage dropped a page: what
-    is serial, and the rest shared out to the cores."""
+    is serial, the classifier's training among it, and the rest shared out to the cores."""
     million = SEGMENT_PAGES / 1e6 / 3600
     hours = [(row["stage"], row["cpu"] * million, row["serial"] * million) for row in rows]
     if pages:
         each = SEGMENT_PAGES / pages.rows / 3600
         hours[0] = ("ingest (real pages)", pages.cpu * each, pages.serial * each)
+    hours.insert(4, ("the classifier's training", classifier / 3600, classifier / 3600))
     hours.append(("all", sum(cpu for _, cpu, _ in hours), sum(serial for _, _, serial in hours)))
     lines = ["| stage | CPU hours | of it serial | " + " | ".join(f"hours on {cores} cores" for cores in CORES) + " |"]
     lines.append("|---" * (3 + len(CORES)) + "|")
@@ -288,7 +316,7 @@ def write(page: Path, lines: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=int, default=2_000)
+    parser.add_argument("--documents", type=int, default=2_000, help="at least 2,000: the classifier's samples")
     parser.add_argument("--growth", type=int, default=4)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runner", default="processes", choices=["threads", "processes", "ray", "dask"])
@@ -299,13 +327,16 @@ def main() -> None:
         for count in (120, given.documents, given.documents * given.growth):
             paths = write_pages(folder / f"pages-{count}", count, 7)
             say(f"{count:,} pages, {sum(path.stat().st_size for path in paths) / count:,.0f} bytes each in the archive")
-            costs.append(run(Store(folder / f"store-{count}"), paths, Timed(), count * 400))
+            store = Store(folder / f"store-{count}")
+            cost, made = run(store, paths, Timed(), count * 400)
+            costs.append(cost)
             loads.append(os.getloadavg()[0])
+        classifier, most = training(store, made["paragraphs"])
         pages, spread = real(Store(folder / "real")), {}
         if given.workers:
             say(f"the same over {given.workers} {given.runner}")
             mapper = shard_map(given.runner, given.workers)
-            spread = run(Store(folder / "spread"), paths, mapper, given.documents * given.growth * 400)
+            spread, _ = run(Store(folder / "spread"), paths, mapper, given.documents * given.growth * 400)
             end_workers()
         loads.append(os.getloadavg()[0])
         rows = report(costs[1], costs[2], spread)
@@ -321,7 +352,8 @@ def main() -> None:
             f"Ingest of {pages.rows} real records: {rate:,.0f} a second of CPU, {disk:,.0f} bytes each on disk.",
             "",
         ]
-    lines += projection(rows, pages)
+    lines += [f"The classifier's training, {most:,} documents: {classifier:,.0f} s of CPU.", ""]
+    lines += projection(rows, pages, classifier)
     say("\n" + "\n".join(lines))
     if given.write:
         write(given.write, lines)
