@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,9 +39,18 @@ def rotate(log: Path) -> None:
 
 
 class Child:
-    """A running `python -m MODULE ARGUMENT…`, with `--parent` to say that its standard input is the parent's life."""
+    """A running `python -m MODULE ARGUMENT…`, whose standard input is the parent's life. `lent` are the parent's file
+    descriptors that it has too, under the same numbers."""
 
-    def __init__(self, name: str, module: str, arguments: list[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        log: Path,
+        lent: Sequence[int] = (),
+    ) -> None:
         self.name = name
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +62,7 @@ class Child:
                 stdout=stream,
                 stderr=stream,
                 env=dict(environment),
+                pass_fds=lent,
                 start_new_session=True,  # Ctrl-C at the terminal is for `up`, which stops its children in order
             )
 

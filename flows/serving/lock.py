@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import socket
 import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,19 +76,3 @@ def healthy(api: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def port_is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there. Raises `OSError` for a host that is none of this machine's."""
-    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            import errno
-
-            if error.errno in (errno.EADDRINUSE, errno.EACCES):
-                return False
-            raise
-    return True

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 
 from flows.serving.children import end_with_parent
+from flows.serving.listening import BACKLOG
 
 # Long enough for the runs of an ending service to report their last state.
 LINGER = 8.0
 
 
-def main(host: str, port: int) -> None:
-    """Serve until SIGTERM, or until `up` is gone."""
+def main(descriptors: list[int]) -> None:
+    """Serve on these listening sockets (`flows.serving.listening`) until SIGTERM, or until `up` is gone."""
     end_with_parent(linger=LINGER, at_most=6.0)
     import uvicorn
     from prefect.server.api.server import create_app
@@ -24,16 +26,16 @@ def main(host: str, port: int) -> None:
 
     prepare_database()
     wait_in_event_loop()
-    uvicorn.run(
+    config = uvicorn.Config(
         patient(quiet(create_app(final=True), PREFECT_UI_API_URL.value() or "")),
-        host=host,
-        port=port,
         log_level="warning",
+        backlog=BACKLOG,
         timeout_keep_alive=5,
         # Open pages of the UI hold their connections for ever.
         timeout_graceful_shutdown=3,
     )
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor) for descriptor in descriptors])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main([int(descriptor) for descriptor in sys.argv[1:]])

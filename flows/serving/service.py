@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING
 from artifacts.errors import RunError, UserError
 from flows.config import Pipeline
 from flows.serving.children import Child, rotate
-from flows.serving.lock import Lock, Note, healthy, port_is_free
+from flows.serving.listening import listen
+from flows.serving.lock import Lock, Note, healthy
 from flows.serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -96,6 +98,7 @@ class Service:
     def __init__(self, settings: Settings, say: Say) -> None:
         self.settings = settings
         self._say = say
+        self._sockets: list[socket.socket] = []
         self._starts: list[float] = []
         self._children: dict[str, Child] = {}
         self._how: dict[str, Callable[[], Child]] = {}
@@ -109,7 +112,7 @@ class Service:
         settings = self.settings
         deadline = time.monotonic() + (LEFT_OVER_SECONDS if left_over else 0.0)
         try:
-            while not port_is_free(settings.host, settings.port):
+            while not (sockets := listen(settings.host, settings.port)):
                 if time.monotonic() >= deadline:
                     what = "another Prefect server" if healthy(settings.api) else "another program"
                     raise UserError(
@@ -118,13 +121,14 @@ class Service:
                 time.sleep(0.5)
         except OSError as error:
             raise UserError(f"--host {settings.host}: {error.strerror or error}") from error
+        self._sockets = sockets
         self._start("server", self._new_server)
 
     def _new_server(self) -> Child:
         settings = self.settings
-        arguments = [settings.host, str(settings.port)]
-        environment = settings.server_environment()
-        return Child("server", "flows.serving.server", arguments, environment, settings.logs / "server.log")
+        lent = [listening.fileno() for listening in self._sockets]
+        arguments, environment = [str(number) for number in lent], settings.server_environment()
+        return Child("server", "flows.serving.server", arguments, environment, settings.logs / "server.log", lent)
 
     def wait_for_server(self) -> None:
         """Until it answers. Raises `RunError` with the end of its log if it does not."""
@@ -182,6 +186,8 @@ class Service:
             for name, grace in (("worker", WORKER_GRACE), ("server", SERVER_GRACE)):
                 if name in self._children:
                     self._children[name].stop(grace)
+            for listening in self._sockets:
+                listening.close()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -171,6 +172,7 @@ def test_a_run_outlives_its_server_and_can_be_cancelled(up: Up) -> None:
     poll(lambda: len(pool(up)) >= 2, 300, "a pool of processes")
     server = up.pid_of("flows.serving.server")
     os.kill(server, signal.SIGKILL)
+    socket.create_connection(("127.0.0.1", up.port), 5).close()  # refused, a scheduled run that starts now would fail
     poll(lambda: up.state(run)[0], 300, "the server is back")
     assert up.pid_of("flows.serving.server") != server
     assert up.state(run)[0] == "RUNNING"
@@ -216,8 +218,12 @@ def test_ctrl_c_leaves_no_process_and_no_half_artifact(up: Up) -> None:
     assert up.drafts() == []
     assert verify(Store(str(up.store)), None).ok
     with closing(sqlite3.connect(up.home / "prefect.db")) as database:
-        states = "SELECT state_type FROM flow_run WHERE deployment_id IS NOT NULL AND state_type != 'SCHEDULED'"
-        assert {state for (state,) in database.execute(states)} <= {"COMPLETED", "CANCELLED", "CRASHED"}
+        states = (
+            "SELECT run.name, state.type, state.message FROM flow_run AS run JOIN flow_run_state AS state"
+            " ON state.id = run.state_id WHERE run.deployment_id IS NOT NULL"
+            " AND state.type NOT IN ('SCHEDULED', 'COMPLETED', 'CANCELLED', 'CRASHED')"
+        )
+        assert database.execute(states).fetchall() == []
         found = database.execute("SELECT state_type FROM flow_run WHERE id = ?", [run.replace("-", "")]).fetchall()
         found = found or database.execute("SELECT state_type FROM flow_run WHERE id = ?", [run]).fetchall()
         assert found == [("CRASHED",)]
